@@ -1,0 +1,98 @@
+"""What every provider adapter does: four verbs, a listing, and facts about itself.
+
+An adapter makes exactly one attempt per call (no retries: a failure is a fact),
+raises only ProviderError (and lets asyncio.CancelledError pass), and calls `sent`
+at the instant the request's first byte is handed to the socket. Time-outs are the
+caller's: the agent wraps each call in its own deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Sent = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One sandbox to create.
+
+    labels are opaque (`run`, `shard`, `attempt`, `sandbox`), put on the sandbox so
+    that a reaper finds it; ttl_s is its time to live at the Provider.
+    """
+
+    sandbox: int
+    labels: Mapping[str, str]
+    ttl_s: int
+    spec: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The Provider's answer to a create; connection times in µs, None where unknown."""
+
+    provider_id: str
+    reused: bool | None = None
+    dns_us: int | None = None
+    connect_us: int | None = None
+    tls_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command run in a sandbox gave back; output is at most 64 KiB."""
+
+    exit_code: int
+    output: str
+    ticks: int | None = None  # of the witness, since its start
+    digest: str | None = None  # hex sha256(nonce + challenge), from the witness
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One sandbox that exists at the Provider, found by label."""
+
+    provider_id: str
+    labels: Mapping[str, str]
+
+
+class Provider(Protocol):
+    """One vendor's adapter; one instance per Shard."""
+
+    slug: str
+    supports_witness: bool
+
+    async def warm(self, connections: int) -> int:
+        """Resolve and connect; returns the number of warm connections held."""
+
+    async def create(self, wanted: Wanted, sent: Sent) -> Created:
+        """Ask for one sandbox and wait until the Provider says it is there."""
+
+    async def execute(
+        self, provider_id: str, command: Sequence[str], sent: Sent, timeout_s: float
+    ) -> Answer:
+        """Run a command in the sandbox; a non-zero exit is an Answer, not an error."""
+
+    async def start_witness(self, provider_id: str, nonce: str, sent: Sent) -> None:
+        """Start the witness (measurement.md §4) with its secret nonce in memory."""
+
+    async def probe(
+        self,
+        provider_id: str,
+        command: Sequence[str],
+        challenge: str | None,
+        sent: Sent,
+        timeout_s: float,
+    ) -> Answer:
+        """Run the probe command and, given a challenge, ask the witness, in one call."""
+
+    async def destroy(self, provider_id: str, sent: Sent) -> None:
+        """Destroy and wait for the confirmation; an absent sandbox is destroyed."""
+
+    async def list(self, labels: Mapping[str, str]) -> list[Listed]:
+        """Sandboxes alive at the Provider that carry all these labels."""
+
+    async def close(self) -> None:
+        """Let go of connections; idempotent."""
