@@ -86,7 +86,7 @@ class Provider(Protocol):
         sent: Sent,
         timeout_s: float,
     ) -> Answer:
-        """Run the probe command and, given a challenge, ask the witness, in one call."""
+        """Run the probe command and, given a challenge, ask the witness: one call."""
 
     async def destroy(self, provider_id: str, sent: Sent) -> None:
         """Destroy and wait for the confirmation; an absent sandbox is destroyed."""
