@@ -70,7 +70,10 @@ class Run(models.Model):
     )
     end_detail = models.CharField(max_length=500, default="", blank=True)
     world = models.JSONField(default=dict, blank=True)  # address, pid … of a sim world
-    claimed_until_us = models.BigIntegerField(default=0)  # of the tick at work
+    # Wall time until which a worker has the Run to itself, for each kind of work.
+    tick_until_us = models.BigIntegerField(default=0)
+    ingest_until_us = models.BigIntegerField(default=0)
+    seal_until_us = models.BigIntegerField(default=0)
 
     ranked = models.BooleanField(default=False)
     summary = models.JSONField(null=True, blank=True)

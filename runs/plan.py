@@ -135,7 +135,7 @@ def _unknown_keys(
         for kind in kinds:
             nested = isinstance(kind, type) and issubclass(kind, BaseModel)
             if nested and isinstance(value, Mapping):
-                errors |= _unknown_keys(value, kind, f"{prefix}{key}.")  # type: ignore[arg-type]
+                errors |= _unknown_keys(value, kind, f"{prefix}{key}.")
     return errors
 
 
