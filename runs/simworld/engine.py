@@ -67,8 +67,6 @@ class Engine:
         self._ended = False
         self.counts: dict[str, int] = {}
 
-    # -- create --
-
     def create(
         self, reply: Reply, index: int, labels: dict[str, str], ttl_s: float
     ) -> None:
@@ -158,8 +156,6 @@ class Engine:
             self._at(now + dies, self._end, life, "died", now + dies)
         reply.ok(life.provider_id)
 
-    # -- requests to a sandbox --
-
     def execute(
         self, reply: Reply, provider_id: str, argv: Sequence[str], timeout_s: float
     ) -> None:
@@ -184,7 +180,12 @@ class Engine:
         self._later(due, self._executed, reply, life, argv, now, timeout_s)
 
     def _executed(
-        self, reply: Reply, life: Life, argv: Sequence[str], asked: int, timeout_s: float
+        self,
+        reply: Reply,
+        life: Life,
+        argv: Sequence[str],
+        asked: int,
+        timeout_s: float,
     ) -> None:
         now = self._now()
         if self._gone(reply, life):
@@ -267,8 +268,6 @@ class Engine:
         self._end(life, "destroyed", self._now())
         reply.ok()
 
-    # -- drills, listing, the end --
-
     def kill(self, reply: Reply, provider_id: str) -> None:
         """Drill: the sandbox dies at once."""
         life = self._reach(reply, provider_id)
@@ -305,8 +304,6 @@ class Engine:
         now = self._now()
         for life in list(self._living.values()):
             self._end(life, "world_end", now)
-
-    # -- lives --
 
     def _later(self, due: int, call: Callable[..., None], *args: Any) -> None:
         if due <= self._now():

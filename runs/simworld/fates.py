@@ -45,7 +45,9 @@ class Fate:
 def uniform(seed: int, index: int, salt: int) -> float:
     """A number in [0, 1) that depends on nothing but its arguments (splitmix64)."""
     z = (
-        seed * 0x9E3779B97F4A7C15 + index * 0xD1B54A32D192ED03 + salt * 0x8CB92BA72F3D8DD7
+        seed * 0x9E3779B97F4A7C15
+        + index * 0xD1B54A32D192ED03
+        + salt * 0x8CB92BA72F3D8DD7
     ) & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -63,9 +65,7 @@ class Dealer:
         self._latencies = (
             None
             if world.profile == ZERO
-            else Latencies(
-                world.profile, world.mode, world.day, world.latency_scale
-            )
+            else Latencies(world.profile, world.mode, world.day, world.latency_scale)
         )
         self._chosen: dict[int, str] = {}
         self.rack: frozenset[int] = self._choose(sandbox_count)

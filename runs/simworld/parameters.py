@@ -114,7 +114,7 @@ class World(BaseModel):
             )
         if isinstance(self.slow_shards, int) and self.slow_shards > shard_count:
             raise ValueError(
-                f"{self.slow_shards} Shards are to be slow, but only {shard_count} exist"
+                f"{self.slow_shards} Shards are to be slow, only {shard_count} exist"
             )
 
 

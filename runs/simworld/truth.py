@@ -99,7 +99,12 @@ class TruthWriter:
                 try:
                     await self._store(session, seq, body)
                     self.stored += 1
-                except (StoreError, aiohttp.ClientError, OSError, TimeoutError) as error:
+                except (
+                    StoreError,
+                    aiohttp.ClientError,
+                    OSError,
+                    TimeoutError,
+                ) as error:
                     self.failed += 1
                     log.error("truth segment %d is lost: %s", seq, error)
                 finally:
