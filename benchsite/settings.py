@@ -119,7 +119,7 @@ def _database(url: str) -> dict[str, object]:
                 "timeout": 20,
                 "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
             },
-            "TEST": {"NAME": None},
+            "TEST": {"NAME": str(DATA / "test.sqlite3")},
         }
     if parts.scheme in {"postgres", "postgresql"}:
         return {

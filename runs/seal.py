@@ -1,4 +1,4 @@
-"""Sealing: list everything once, reconcile, ingest it whole, judge, write manifest.json.
+"""Sealing: list once, reconcile, ingest it whole, judge, write manifest.json.
 
 `judge` is the pure part: from the raw record in ClickHouse to the summary. Sealing,
 rebuilding and verifying all use it, so they cannot disagree.
