@@ -207,7 +207,7 @@ def _object_store(data: Path) -> Child:
         with socket.create_connection(("127.0.0.1", port), timeout=1):
             return True
 
-    key = f"{settings.S3_ACCESS_KEY_ID},{settings.S3_SECRET_ACCESS_KEY}"
+    pair = f'"{settings.S3_ACCESS_KEY_ID},{settings.S3_SECRET_ACCESS_KEY}"'
     return Child(
         name="object store (rclone)",
         command=[
@@ -218,7 +218,7 @@ def _object_store(data: Path) -> Child:
         log_file=data / "log" / "rclone.log",
         ready=ready,
         # The key goes by environment: a command line is for everyone to read.
-        environment={**os.environ, "RCLONE_AUTH_KEY": key, "RCLONE_S3_AUTH_KEY": key},
+        environment={**os.environ, "RCLONE_AUTH_KEY": pair},
     )
 
 

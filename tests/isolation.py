@@ -1,4 +1,4 @@
-"""Every test run has a DATA folder of its own; nothing touches ./var."""
+"""Loaded before Django: every test run has a DATA folder of its own, never ./var."""
 
 import os
 import tempfile
