@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import re
+import secrets
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import assert_never
@@ -108,11 +109,11 @@ class Sandbox:
 
     # What the Shard asks.
 
-    def create(self, now: int, intdestroying_us: int, ttl_s: int) -> Call:
+    def create(self, intended_us: int, ttl_s: int) -> Call:
         """Its place in the load shape has come."""
         assert self.state is State.PLANNED
         self.state = State.CREATING
-        self.intdestroying_us = intdestroying_us
+        self.intended_us = intended_us
         self.in_flight += 1
         timeout_s = self.rules.create_timeout_s
         return Call(Verb.CREATE, timeout_s, self.index, ttl_s=ttl_s)
@@ -125,7 +126,7 @@ class Sandbox:
                 left_us = self.created_us + self.rules.ready_timeout_us - now
                 return self._call(Verb.READY, max(left_us, 1_000) / 1e6)
             case State.WITNESSING:
-                self.nonce = self.rules.chance.randbytes(16).hex()
+                self.nonce = secrets.token_hex(16)
                 timeout_s = self.rules.probe_timeout_s
                 return self._call(Verb.WITNESS, timeout_s, secret=self.nonce)
             case State.HELD:
@@ -210,7 +211,7 @@ class Sandbox:
             return
         if verb is Verb.CREATE:
             self.sent_us = at
-            fields["intdestroying_us"] = self.intdestroying_us
+            fields["intended_us"] = self.intended_us
             self.rules.record.event(Kind.CREATE_SENT, at, self.index, **fields)
         elif verb is Verb.DESTROY:
             self.rules.record.event(Kind.DESTROY_SENT, at, self.index, **fields)
@@ -327,7 +328,7 @@ class Sandbox:
             self.due_us = max(now, self.probe_due_us)
 
     def _probe(self, *, final: bool) -> Call:
-        secret = self.rules.chance.randbytes(16).hex() if self.nonce else None
+        secret = secrets.token_hex(16) if self.nonce else None
         timeout_s = self.rules.probe_timeout_s
         return self._call(Verb.PROBE, timeout_s, secret=secret, final=final)
 

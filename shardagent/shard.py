@@ -19,6 +19,7 @@ from shardagent.calls import Call, Record, Result, Verb
 from shardagent.clock import Samples
 from shardagent.providers.base import Listed
 from shardagent.sandbox import Rules, Sandbox, State
+from shardagent.timeline import Timeline
 from shardagent.wire import (
     Counts,
     Finish,
@@ -42,6 +43,8 @@ DESTROYS_MAX = 64  # destroy calls of a Shard in flight
 ACTIONS_PER_TICK_MAX = 256  # calls begun before the loop may look at its sockets
 LIST_TIMEOUT_S = 30.0
 
+NOT_STARTED = frozenset({ShardPhase.STARTING, ShardPhase.ARMED})
+
 
 class Shard:
     """The machine of one Shard's attempt."""
@@ -53,20 +56,19 @@ class Shard:
         record: Record,
         samples: Samples,
         *,
+        clock_id: str,
         supports_witness: bool,
         now: int,
     ) -> None:
         self.lease = lease
         self.phase = ShardPhase.STARTING
-        self.instants = Instants()
+        self.times = Timeline(plan, samples, clock_id)
         self.connections = 0
         self.tally: Counter[Kind] = Counter()
         self.alive = 0
         self.finish: Finish | None = None  # set once, when all is over
         self._plan = plan
         self._record = record
-        self._samples = samples
-        self._clock_id = ""
         self._last_heard_us = now
         rules = _rules(plan, lease, self, supports_witness=supports_witness)
         self._sandboxes = {
@@ -84,19 +86,13 @@ class Shard:
         self._warm_due_us: int | None = now
         self._warmed_us: int | None = None
         self._rewarmed = False
-        # Instants on the agent's clock; corrected at each heartbeat until they came.
-        self._t0_us: int | None = None
-        self._t0_late = False
-        self._hold_us: int | None = None
-        self._end_us: int | None = None
-        self._destroy_us: int | None = None
-        self._deadline_us: int | None = None
-        self._autonomous = False
+        self._t0_late: bool | None = None  # None until T0 is placed
         self._leaving: Finish | None = None
         self._forced = False
         self._cut_us: int | None = None
         self._cut_count = 0
         self._destroy_begun = False
+        self._lost = 0
         self._listing = False
 
     # What the shell asks.
@@ -109,7 +105,7 @@ class Shard:
     @property
     def released(self) -> bool:
         """A T0 is known: from here on this attempt cannot be replaced."""
-        return self.instants.t0_us is not None
+        return self.times.heard.t0_us is not None
 
     @property
     def cut_count(self) -> int:
@@ -137,16 +133,20 @@ class Shard:
         dues = [self._warm_due_us, self._cut_us]
         if not self.released:
             dues.append(self._last_heard_us + SILENCE_MAX_US)
-        if self.phase in (ShardPhase.STARTING, ShardPhase.ARMED):
-            dues.append(self._t0_us)
+        times = self.times
+        if self.phase is ShardPhase.STARTING:
+            latest_us = times.latest_start_us
+            dues.append(None if latest_us is None else latest_us + 1)
+        elif self.phase is ShardPhase.ARMED:
+            dues.append(times.t0_us)
         else:
             dues.append(self._create_due_us())
-        if self.phase is ShardPhase.SETTLED:
-            dues.append(self._hold_us)
-        if self.phase is not ShardPhase.TEARING_DOWN:
-            dues.append(self._end_us if self._end_us else self._deadline_us)
-        elif not self._destroy_begun:
-            dues.append(self._destroy_us)
+            if not self.tally[Kind.HOLDING]:
+                dues.append(times.hold_us)
+            if self.phase is not ShardPhase.TEARING_DOWN:
+                dues.append(times.end_us or times.deadline_us)
+            elif not self._destroy_begun:
+                dues.append(times.destroy_us)
         if self._heap:
             dues.append(self._heap[0][0])
         return min((due for due in dues if due is not None), default=None)
@@ -176,8 +176,6 @@ class Shard:
         if self.over:
             return []
         self._last_heard_us = now
-        if not self._clock_id:
-            self._clock_id = clock_id
         if fenced:
             return self.stop(now, Finish.FENCED, "this attempt is fenced")
         self._learn(now, clock_id, instants)
@@ -198,6 +196,8 @@ class Shard:
             self._leave(now, why, text)
             self._leaving = why
             self._forced = True
+            if self.phase is not ShardPhase.STARTING:
+                self.phase = ShardPhase.TEARING_DOWN
             self._begin_destroy(now)
         return self.tick(now)
 
@@ -223,7 +223,7 @@ class Shard:
             if call.verb is Verb.DESTROY:
                 self._destroying -= 1
             self._follow(sandbox, now, calls)
-        if self._destroys and self._destroying < DESTROYS_MAX:
+        while self._destroys and self._destroying < DESTROYS_MAX:
             self._act_on(self._sandboxes[self._destroys.popleft()], now, calls)
         self._advance(now, calls)
         return calls
@@ -271,7 +271,7 @@ class Shard:
     def _arm(self, now: int) -> None:
         if self.phase is not ShardPhase.STARTING or self._leaving is not None:
             return
-        samples = self._samples.count(self._clock_id)
+        samples = self.times.samples()
         if self._warmed_us is None or samples < CLOCK_SAMPLES_MIN:
             return
         self.phase = ShardPhase.ARMED
@@ -280,111 +280,79 @@ class Shard:
 
     def _plan_rewarm(self, now: int) -> None:
         """Once T0 is known: connections are to be at most 10 s old at T0."""
-        if self._rewarmed or self._t0_us is None or self.phase is not ShardPhase.ARMED:
+        t0_us = self.times.t0_us
+        if self._rewarmed or t0_us is None or self.phase is not ShardPhase.ARMED:
             return
         self._rewarmed = True
-        if now <= self._t0_us - REWARM_BEFORE_US:
-            self._warm_due_us = self._t0_us - REWARM_BEFORE_US
-        elif (self._warmed_us or 0) < self._t0_us - REWARM_AGE_MAX_US:
+        if now <= t0_us - REWARM_BEFORE_US:
+            self._warm_due_us = t0_us - REWARM_BEFORE_US
+        elif (self._warmed_us or 0) < t0_us - REWARM_AGE_MAX_US:
             self._warm_due_us = now
 
     # The instants.
 
     def _learn(self, now: int, clock_id: str, instants: Instants) -> None:
-        known = self.instants.model_dump()
-        news = {
-            name: value
-            for name, value in instants.model_dump().items()
-            if value is not None and known[name] is None
-        }
-        if news and clock_id != self._clock_id:
-            # Instants of a clock that is not the one of the samples held so far.
-            self.log(now, "WARNING", f"the Run's clock is now {clock_id}")
+        times = self.times
+        clock_before = times.clock_id
+        news = times.learn(clock_id, instants)
         if news:
-            self._clock_id = clock_id
-            self.instants = self.instants.model_copy(update=news)
             self.log(now, "INFO", f"heard {news}")
-        self._correct()
+        if times.clock_id != clock_before:
+            self.log(now, "WARNING", f"the Run's clock is now {clock_id}")
+        times.correct(started=self.phase not in NOT_STARTED)
+        if self._t0_late is None and times.latest_start_us is not None:
+            self._t0_late = now > times.latest_start_us
         if "t0_us" in news:
-            self.event(Kind.RELEASED, now, t0_us=self.instants.t0_us)
-            self._t0_late = self._t0_us is not None and now > self._latest_us()
-        if "t_end_us" in news and self._destroys_at() is not None:
+            self.event(Kind.RELEASED, now, t0_us=times.heard.t0_us)
+        if "t_end_us" in news:
             self._tell_teardown(now)
-
-    def _correct(self) -> None:
-        """Place the Run's instants on the agent's clock by its best samples."""
-        t0 = self.instants.t0_us
-        if t0 is None:
-            return
-        if self.phase in (ShardPhase.STARTING, ShardPhase.ARMED):
-            self._t0_us = self._to_agent(t0)
-        self._deadline_us = self._to_agent(schedule.hold_deadline_us(self._plan, t0))
-        self._hold_us = self._to_agent(self.instants.t_hold_us)
-        self._end_us = self._to_agent(self.instants.t_end_us)
-        self._destroy_us = self._to_agent(self._destroys_at())
-
-    def _to_agent(self, run_us: int | None) -> int | None:
-        if run_us is None:
-            return None
-        return self._samples.to_agent(run_us, self._clock_id)
-
-    def _destroys_at(self) -> int | None:
-        if self.instants.t_end_us is None:
-            return None
-        return self.instants.t_destroy_us or (
-            self.instants.t_end_us + schedule.teardown_us(self._plan)
-        )
 
     def _tell_teardown(self, now: int) -> None:
         self.event(
             Kind.TEARDOWN,
             now,
-            t_end_us=self.instants.t_end_us,
-            t_destroy_us=self._destroys_at(),
-            autonomous=self._autonomous,
+            t_end_us=self.times.heard.t_end_us,
+            t_destroy_us=self.times.t_destroy_us,
+            autonomous=self.times.autonomous,
         )
-
-    def _latest_us(self) -> int:
-        assert self._t0_us is not None
-        return self._t0_us + schedule.microseconds(self._plan.late_join_s)
 
     # The burst.
 
     def _start(self, now: int) -> None:
         self._plan_rewarm(now)
-        if self.phase not in (ShardPhase.STARTING, ShardPhase.ARMED):
+        t0_us, latest_us = self.times.t0_us, self.times.latest_start_us
+        if self.phase not in NOT_STARTED or self._leaving is not None:
             return
-        if self._t0_us is None or now < self._t0_us or self._leaving is not None:
+        if t0_us is None or latest_us is None or now < t0_us:
             return
-        if self._t0_late or (
-            self.phase is ShardPhase.STARTING and now > self._latest_us()
-        ):
-            late_ms = (now - self._t0_us) // 1_000
+        starting = self.phase is ShardPhase.STARTING
+        if self._t0_late or (starting and now > latest_us):
+            late_ms = (now - t0_us) // 1_000
             self._leave(now, Finish.ABORTED, f"too late: T0 was {late_ms} ms ago")
         elif self.phase is ShardPhase.ARMED:
             self.phase = ShardPhase.BURSTING
-            self._sequential_due_us = self._t0_us
+            self._sequential_due_us = t0_us
             self.log(now, "INFO", f"T0: {len(self._sandboxes)} sandboxes to create")
 
     def _create_due_us(self) -> int | None:
-        if self._next_create >= len(self._places) or self._t0_us is None:
+        if self._next_create >= len(self._places) or self.times.t0_us is None:
             return None
         if self._plan.load.shape is Shape.SEQUENTIAL:
             return self._sequential_due_us
-        return self._t0_us + self._places[self._next_create][0]
+        return self.times.t0_us + self._places[self._next_create][0]
 
     def _create(self, now: int, calls: list[Call]) -> None:
-        if self.phase in (ShardPhase.STARTING, ShardPhase.ARMED) or self._leaving:
+        if self.phase in NOT_STARTED or self._leaving:
             return
         while len(calls) < ACTIONS_PER_TICK_MAX:
             due_us = self._create_due_us()
             if due_us is None or due_us > now:
                 return
-            assert self._t0_us is not None
+            assert self.times.t0_us is not None
             sandbox = self._sandboxes[self._places[self._next_create][1]]
             self._next_create += 1
             self._sequential_due_us = None
-            ttl_s = schedule.ttl_s(self._plan, self._t0_us, now)
+            ttl_s = schedule.ttl_s(self._plan, self.times.t0_us, now)
             calls.append(sandbox.create(due_us, ttl_s))
 
     # Each Sandbox in its turn.
@@ -412,13 +380,15 @@ class Shard:
     def _follow(self, sandbox: Sandbox, now: int, calls: list[Call]) -> None:
         due_us = sandbox.due_us
         if due_us is None:
-            if sandbox.state is State.LOST and self._forced:
-                self._destroy_begun = True
             return
         if due_us <= now:
             self._act_on(sandbox, now, calls)
         else:
-            heapq.heappush(self._heap, (due_us, sandbox.index))
+            self._push(sandbox)
+
+    def _push(self, sandbox: Sandbox) -> None:
+        if sandbox.due_us is not None:
+            heapq.heappush(self._heap, (sandbox.due_us, sandbox.index))
 
     # The phases.
 
@@ -437,71 +407,49 @@ class Shard:
         if (
             self.phase is ShardPhase.TEARING_DOWN
             and not self._destroy_begun
-            and self._destroy_us is not None
-            and now >= self._destroy_us
+            and self.times.destroy_us is not None
+            and now >= self.times.destroy_us
         ):
             self._begin_destroy(now)
-        if self._destroy_begun:
-            self._settle_lost(now, calls)
+        if self._destroy_begun and self._lost and not self._listing:
+            # Creates that failed without a refusal: one listing says what exists.
+            self._listing = True
+            calls.append(Call(Verb.LIST, LIST_TIMEOUT_S))
         self._maybe_over(now)
 
     def _hold(self, now: int) -> None:
-        if self._hold_us is None or now < self._hold_us:
+        if self.times.hold_us is None or now < self.times.hold_us:
             return
         if not self.tally[Kind.HOLDING]:
-            self.event(Kind.HOLDING, now, t_hold_us=self.instants.t_hold_us)
+            self.event(Kind.HOLDING, now, t_hold_us=self.times.heard.t_hold_us)
         if self.phase is ShardPhase.SETTLED:
             self.phase = ShardPhase.HOLDING
 
     def _end(self, now: int) -> None:
-        if self.phase in (
-            ShardPhase.STARTING,
-            ShardPhase.ARMED,
-            ShardPhase.TEARING_DOWN,
-        ):
+        times = self.times
+        if self.phase in NOT_STARTED or self.phase is ShardPhase.TEARING_DOWN:
             return
-        if self._end_us is None:
-            if self._deadline_us is None or now < self._deadline_us:
+        if times.end_us is None:
+            if times.deadline_us is None or now < times.deadline_us:
                 return
-            self._end_alone(now)
-        if self._end_us is None or now < self._end_us or self._destroy_us is None:
+            times.end_alone()
+            self._tell_teardown(now)
+            self.log(now, "WARNING", "no T_end heard: tearing down alone")
+        if times.end_us is None or times.destroy_us is None or now < times.end_us:
             return
         self.phase = ShardPhase.TEARING_DOWN
-        self._skip_unsent(now)
+        self._skip_unsent()
         for sandbox in self._sandboxes.values():
-            due_us = self._end_us + schedule.final_place_us(self._plan, sandbox.index)
-            sandbox.begin_final(now, due_us, self._destroy_us)
-            if sandbox.due_us is not None:
-                heapq.heappush(self._heap, (sandbox.due_us, sandbox.index))
-
-    def _end_alone(self, now: int) -> None:
-        """The hold deadline came and no T_end was heard."""
-        assert self.instants.t0_us is not None
-        t_end = schedule.hold_deadline_us(self._plan, self.instants.t0_us)
-        t_destroy = t_end + schedule.teardown_us(self._plan)
-        self._autonomous = True
-        update = {"t_end_us": t_end, "t_destroy_us": t_destroy}
-        self.instants = self.instants.model_copy(update=update)
-        self._correct()
-        self._tell_teardown(now)
-        self.log(now, "WARNING", "no T_end heard: tearing down alone")
+            due_us = times.end_us + schedule.final_place_us(self._plan, sandbox.index)
+            sandbox.begin_final(now, due_us, times.destroy_us)
+            self._push(sandbox)
 
     def _begin_destroy(self, now: int) -> None:
         self._destroy_begun = True
         for sandbox in self._sandboxes.values():
             with _Change(self, sandbox):
                 sandbox.begin_destroy(now, forced=self._forced)
-            if sandbox.due_us is not None:
-                heapq.heappush(self._heap, (sandbox.due_us, sandbox.index))
-
-    def _settle_lost(self, now: int, calls: list[Call]) -> None:
-        """Creates that failed without a refusal: one listing says what exists."""
-        if self._listing or not any(
-            sandbox.state is State.LOST for sandbox in self._sandboxes.values()
-        ):
-            return
-        self._listing = True
-        calls.append(Call(Verb.LIST, LIST_TIMEOUT_S))
+            self._push(sandbox)
 
     def _on_list(self, result: Result) -> None:
         now = result.done_us
@@ -521,17 +469,16 @@ class Shard:
                     sandbox.abandon(now)
                 else:
                     sandbox.close_lost()
-            if sandbox.due_us is not None:
-                heapq.heappush(self._heap, (sandbox.due_us, sandbox.index))
+            self._push(sandbox)
 
     # The end.
 
     def _leave(self, now: int, why: Finish, text: str) -> None:
         self._leaving = why
         self.log(now, "WARNING", text)
-        self._skip_unsent(now)
+        self._skip_unsent()
 
-    def _skip_unsent(self, now: int) -> None:
+    def _skip_unsent(self) -> None:
         for sandbox in self._sandboxes.values():
             with _Change(self, sandbox):
                 sandbox.skip()
@@ -546,7 +493,7 @@ class Shard:
 
     def _maybe_over(self, now: int) -> None:
         if self._open:
-            if self._sequential_idle():
+            if self._sequential_due_us is None and self._sequential_idle():
                 self._sequential_due_us = now
             return
         if self._leaving is None and self.phase is not ShardPhase.TEARING_DOWN:
@@ -583,6 +530,7 @@ class _Change:
         settled, state, alive = self._before
         shard._unsettled -= sandbox.settled - settled
         shard._open -= (sandbox.state is State.CLOSED) - (state is State.CLOSED)
+        shard._lost += (sandbox.state is State.LOST) - (state is State.LOST)
         shard.alive += sandbox.alive - alive
 
 

@@ -1,4 +1,4 @@
-"""The instants the fleet shares, as one agent knows them: heard, and on its own clock."""
+"""The instants the fleet shares, as an agent knows them: heard, and on its clock."""
 
 from __future__ import annotations
 
