@@ -37,17 +37,21 @@ class Health:
 
     def take(self) -> dict[str, object]:
         """The maxima since the last call, and the gauges of now."""
-        taken: dict[str, object] = {
+        taken = self.peek()
+        self._lag_max_s = 0.0
+        self._cpu_max_pct = 0.0
+        self._steal_max_pct = None
+        return taken
+
+    def peek(self) -> dict[str, object]:
+        """The same without beginning anew: other Shards have not taken theirs."""
+        return {
             "cpu_pct": round(self._cpu_max_pct, 1),
             "rss_bytes": _rss_bytes(),
             "loop_lag_us": round(self._lag_max_s * 1e6),
             "open_fds": _open_fds(),
             "steal_pct": self._steal_max_pct,
         }
-        self._lag_max_s = 0.0
-        self._cpu_max_pct = 0.0
-        self._steal_max_pct = None
-        return taken
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
         now_s = loop.time()

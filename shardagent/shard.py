@@ -201,6 +201,13 @@ class Shard:
             self._begin_destroy(now)
         return self.tick(now)
 
+    def fail(self, now: int) -> None:
+        """Our own bug ended the work: what is held is the reaper's."""
+        if not self.over:
+            self._leaving = Finish.ERROR
+            self._cut(now)
+            self._maybe_over(now)
+
     def sent(self, call: Call, at: int) -> None:
         """The first byte of a call was handed to the socket."""
         if call.sandbox >= 0:

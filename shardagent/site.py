@@ -117,7 +117,7 @@ class Site:
                 body = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SiteError(f"{path}: {type(error).__name__}: {error}") from error
-        if response.status != 200:
+        if not 200 <= response.status < 300:
             raise _refusal(path, response.status, body)
         try:
             answer = expected.model_validate_json(body)

@@ -4,11 +4,12 @@ Lines are gathered in memory, cut into segments (zstd), written to the spool
 directory and forgotten once they are stored. A restarted agent finds there what was
 not yet stored, and where the numbering goes on.
 
-    <spool>/<run>/<shard:05d>-<attempt:02d>/events-000003.zst  log-000001.zst  state.json
+    <spool>/<run>/<shard:05d>-<attempt:02d>/ events-000003.zst log-000001.zst state.json
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections import deque
@@ -21,12 +22,11 @@ import orjson
 import zstandard
 
 from shardagent.scrub import Scrubber
-from shardagent.wire import Kind, Lease, SegmentReport
+from shardagent.wire import Finish, Kind, Lease, SegmentReport
 
 SEGMENT_BYTES_MAX = 1 << 20  # before compression
 SPOOL_BYTES_MAX = 512 << 20  # on disk, all Shards of the process
 LOG_LINE_MAX = 2_000  # characters
-LOG_FLUSH_MIN_US = 5_000_000
 ZSTD_LEVEL = 1
 HEADER_RESERVE = 64  # room for a log segment's first line
 
@@ -98,6 +98,10 @@ class Stream:
         self._lines.append(line)
         self._size += len(line)
         self.count += 1
+
+    def flush_due(self, now: int, interval_us: int) -> bool:
+        """Whether the oldest line has waited long enough."""
+        return self.oldest_us is not None and now - self.oldest_us >= interval_us
 
     def cut(self) -> bool:
         """Make a segment of what is in memory; False where there is nothing."""
@@ -190,10 +194,16 @@ class ShardSpool:
         self.streams = (self.events, self.lines)
         self.released = False  # a create may have been sent
         self.resumed = False  # an earlier process wrote here
-        self.sealed = False  # agent_finished is written: nothing follows
+        self.finish: Finish | None = None  # agent_finished is written: nothing follows
         self._scrubber = scrubber
+        self._folder = folder
         self._state = folder / "state.json"
         self._restore()
+
+    @property
+    def sealed(self) -> bool:
+        """The record is complete."""
+        return self.finish is not None
 
     @property
     def dropped(self) -> int:
@@ -228,7 +238,7 @@ class ShardSpool:
             self.released = True
             self._save()
         if kind is Kind.AGENT_FINISHED:
-            self.sealed = True
+            self.finish = Finish(str(fields["reason"]))
 
     def log(self, at: int, level: str, text: str) -> None:
         """Write one log line."""
@@ -237,11 +247,17 @@ class ShardSpool:
         text = " ".join(self._scrubber.clean(text).split())[:LOG_LINE_MAX]
         self.lines.add(f"{at} {level} {text}\n".encode(errors="replace"), at)
 
-    def flush_due(self, now: int, interval_us: int, stream: Stream) -> bool:
-        """Whether this stream's oldest line has waited long enough."""
-        if stream.kind == "log":
-            interval_us = max(interval_us, LOG_FLUSH_MIN_US)
-        return stream.oldest_us is not None and now - stream.oldest_us >= interval_us
+    def end(self, at: int, text: str) -> None:
+        """Finish a record that its Shard did not finish."""
+        if not self.sealed:
+            self.log(at, "ERROR", text)
+            self.event(Kind.AGENT_FINISHED, at, reason=Finish.ERROR)
+
+    def forget(self) -> None:
+        """Everything is stored and the site knows: leave nothing on disk."""
+        self._state.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
 
     def cut(self, *streams: Stream) -> None:
         """Make segments of what is in memory."""
@@ -250,7 +266,7 @@ class ShardSpool:
         self._save()
 
     def _save(self) -> None:
-        state: dict[str, object] = {"released": self.released, "sealed": self.sealed}
+        state: dict[str, object] = {"released": self.released, "finish": self.finish}
         for stream in self.streams:
             state[stream.kind] = {
                 "seq": stream.next_seq,
@@ -265,7 +281,7 @@ class ShardSpool:
         self.resumed = True
         state = orjson.loads(self._state.read_bytes())
         self.released = state["released"]
-        self.sealed = state["sealed"]
+        self.finish = Finish(state["finish"]) if state["finish"] else None
         for stream in self.streams:
             kept = state[stream.kind]
             reports = [SegmentReport(**report) for report in kept["segments"]]
