@@ -42,7 +42,8 @@ __all__ = [
 READY_COMMAND = ("sh", "-c", "echo ready")
 READY_EXPECT = "^ready"
 
-SLICE_S = 0.02  # starting and killing block the loop; never longer at a time
+SLICE_S = 0.01  # starting and killing block the loop; little longer at a time
+BREATH_S = 0.001  # between slices, so that timers and sockets get their turn
 SANDBOX_NICENESS = 5  # what is measured must not starve what measures
 ARGUMENT_BYTES_MAX = 100 * 1024
 STDERR_BYTES_MAX = 500
@@ -381,7 +382,7 @@ class _Turns:
             else:
                 done.set_result(None)
         if self._waiting:
-            self._loop.call_soon(self._slice)
+            self._loop.call_later(BREATH_S, self._slice)
 
 
 _TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
