@@ -18,16 +18,6 @@ def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
     assert read == documented
 
 
-def test_only_settings_reads_the_environment_of_the_site() -> None:
-    readers = re.compile(r"os\.environ(?!\.items\(\)|\})")
-    allowed = {"benchsite/env.py", "runs/demo.py", "benchsite/wsgi.py"}
-    for package in ("benchsite", "runs"):
-        for path in (ROOT / package).rglob("*.py"):
-            name = path.relative_to(ROOT).as_posix()
-            if name not in allowed and readers.search(path.read_text()):
-                assert "environment" in path.read_text(), name
-
-
 def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     text = (ROOT / "README.md").read_text()
     assert text.count("\n") < README_LINES_MAX

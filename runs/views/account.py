@@ -9,7 +9,7 @@ from django.contrib.auth.forms import SetPasswordForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.models import ApiToken
 from runs.operators import create_token, user_of_link
@@ -60,8 +60,3 @@ def revoke_token(request: HttpRequest, pk: int) -> HttpResponse:
     ApiToken.objects.filter(pk=pk, user=request.user).update(revoked_at=timezone.now())
     messages.success(request, "The token is revoked.")
     return redirect("account")
-
-
-@require_GET
-def signed_out(request: HttpRequest) -> HttpResponse:
-    return render(request, "account/signed_out.html")
