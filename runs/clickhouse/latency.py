@@ -75,10 +75,10 @@ _LATENCY = (
     + _MEASURES
     + """
 SELECT phase, count(took) AS n,
-    quantilesExactOrNull(0.5, 0.95, 0.99)(took) AS q,
+    quantilesExact(0.5, 0.95, 0.99)(took) AS q,
     max(took) AS longest, avg(took) AS mean,
     count(waited) AS n_waited,
-    quantilesExactOrNull(0.5, 0.95, 0.99)(waited) AS q_waited,
+    quantilesExact(0.5, 0.95, 0.99)(waited) AS q_waited,
     countIf(observed) AS asked, countIf(lost) AS unseen,
     arraySort(groupArrayIf(assumeNotNull(took), observed AND took IS NOT NULL)) AS came,
     [0.5, 0.95, 0.99] AS levels,
@@ -135,7 +135,7 @@ def _among(count: int, values: list[int | None]) -> Percentiles:
 _QUARTILES = """
 SELECT multiIf(place * 4 < total, 'first', place * 4 >= total * 3, 'last', 'middle') AS part,
     count(tti_latency_us) AS n,
-    quantilesExactOrNull(0.5, 0.95, 0.99)(tti_latency_us) AS q
+    quantilesExact(0.5, 0.95, 0.99)(tti_latency_us) AS q
 FROM (
     SELECT tti_latency_us, count() OVER () AS total,
         row_number() OVER (ORDER BY intended_us + sent_fit.1, sandbox) - 1 AS place
