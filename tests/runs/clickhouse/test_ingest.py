@@ -17,7 +17,11 @@ from shardagent.wire import Plan, segment_key
 
 Put = Callable[[str, bytes], None]
 PLAN = Plan(
-    code="alpha-run", provider="sim", sandbox_count=6, sandboxes_per_shard=2, shard_count=3
+    code="alpha-run",
+    provider="sim",
+    sandbox_count=6,
+    sandboxes_per_shard=2,
+    shard_count=3,
 )
 
 
@@ -29,7 +33,8 @@ def _clean(engine: None) -> Iterator[None]:
 
 def lines(*events: dict[str, Any], first: int = 0) -> bytes:
     return b"".join(
-        json.dumps({"v": 1, "n": n, "at": 10 + n, "kind": "armed", **event}).encode() + b"\n"
+        json.dumps({"v": 1, "n": n, "at": 10 + n, "kind": "armed", **event}).encode()
+        + b"\n"
         for n, event in enumerate(events, first)
     )
 
@@ -52,7 +57,9 @@ def reasons() -> list[tuple[str, int]]:
     return sorted((row["reason"], row["line"]) for row in rows("defects"))
 
 
-def test_mixed_formats_are_read_in_one_statement(object_store: ObjectStore, put: Put) -> None:
+def test_mixed_formats_are_read_in_one_statement(
+    object_store: ObjectStore, put: Put
+) -> None:
     bare = key(0, 2).removesuffix(".zst")
     put(key(0, 0), packed(lines({}, {})))
     put(bare, lines({}, first=2))
@@ -65,7 +72,9 @@ def test_mixed_formats_are_read_in_one_statement(object_store: ObjectStore, put:
     assert len(rows("events")) == 4
 
 
-def test_a_corrupt_segment_costs_only_itself(object_store: ObjectStore, put: Put) -> None:
+def test_a_corrupt_segment_costs_only_itself(
+    object_store: ObjectStore, put: Put
+) -> None:
     keys = [key(0, seq) for seq in range(7)]
     for seq, name in enumerate(keys):
         put(name, packed(lines({}, first=seq)))
@@ -74,7 +83,10 @@ def test_a_corrupt_segment_costs_only_itself(object_store: ObjectStore, put: Put
     result = ingest.ingest_segments(object_store, PLAN, keys)
     assert result.events == 5
     assert result.failed_keys == (keys[3],)
-    assert {(r["key"], r["line"]) for r in rows("defects")} == {(keys[3], 0), (keys[5], 1)}
+    assert {(r["key"], r["line"]) for r in rows("defects")} == {
+        (keys[3], 0),
+        (keys[5], 1),
+    }
     known = facts.run_facts(PLAN)
     assert "gap:seq" not in {defect.reason for defect in defects.defects(known)}
 
@@ -88,7 +100,9 @@ def test_a_frame_cut_before_its_first_block_is_a_defect(
     assert reasons() == [("empty", 0)]
 
 
-def test_an_absent_key_is_a_defect_only_when_sealed(object_store: ObjectStore, put: Put) -> None:
+def test_an_absent_key_is_a_defect_only_when_sealed(
+    object_store: ObjectStore, put: Put
+) -> None:
     put(key(0, 0), packed(lines({})))
     keys = [key(0, 0), key(0, 90), "runs/other/x"]
     live = ingest.ingest_segments(object_store, PLAN, keys)
@@ -98,7 +112,9 @@ def test_an_absent_key_is_a_defect_only_when_sealed(object_store: ObjectStore, p
     assert reasons() == [("absent", 0), ("bad_key", 0)]
 
 
-def test_replace_run_leaves_nothing_of_before(object_store: ObjectStore, put: Put) -> None:
+def test_replace_run_leaves_nothing_of_before(
+    object_store: ObjectStore, put: Put
+) -> None:
     put(key(0, 0), packed(lines({}, {}) + b"oops\n"))
     put(key(1, 0), packed(lines({})))
     ingest.ingest_segments(object_store, PLAN, [key(0, 0), key(1, 0)])
@@ -107,7 +123,9 @@ def test_replace_run_leaves_nothing_of_before(object_store: ObjectStore, put: Pu
     assert reasons() == []
 
 
-def test_bad_lines_are_set_aside_with_their_reason(object_store: ObjectStore, put: Put) -> None:
+def test_bad_lines_are_set_aside_with_their_reason(
+    object_store: ObjectStore, put: Put
+) -> None:
     probe = {"kind": "probe_ok", "sandbox": 0, "latency_us": 1, "sent_us": 1}
     body = lines(
         {"kind": "create_sent", "sandbox": 2},
@@ -133,9 +151,14 @@ def test_bad_lines_are_set_aside_with_their_reason(object_store: ObjectStore, pu
     assert {r["n"]: r["judged"] for r in rows("events")} == {0: 0, 1: 1, 5: 0}
 
 
-def test_one_odd_number_does_not_spoil_its_neighbours(object_store: ObjectStore, put: Put) -> None:
+def test_one_odd_number_does_not_spoil_its_neighbours(
+    object_store: ObjectStore, put: Put
+) -> None:
     sent = {"kind": "create_sent", "sandbox": 0}
-    put(key(0, 0), packed(lines({**sent, "sandbox": 0.5}, sent, {**sent, "sandbox": True})))
+    put(
+        key(0, 0),
+        packed(lines({**sent, "sandbox": 0.5}, sent, {**sent, "sandbox": True})),
+    )
     ingest.ingest_segments(object_store, PLAN, [key(0, 0)])
     assert reasons() == [("field:sandbox", 1), ("field:sandbox", 3)]
 
@@ -155,18 +178,35 @@ def test_log_lines_keep_their_numbers(object_store: ObjectStore, put: Put) -> No
     assert page.cursor == (0, 4)
     assert logs.log_lines(PLAN.code, 1, after=page.cursor).lines == []
     assert [x.number for x in logs.log_lines(PLAN.code, 1, q="IT'S \\").lines] == [1]
-    assert [x.number for x in logs.log_lines(PLAN.code, 1, level="WARNING").lines] == [3]
+    assert [x.number for x in logs.log_lines(PLAN.code, 1, level="WARNING").lines] == [
+        3
+    ]
     assert logs.log_lines(PLAN.code, 1, attempt=1).lines == []
 
 
-def test_instants_are_the_journals_or_the_shards(object_store: ObjectStore, put: Put) -> None:
-    put(key(0, 0), packed(lines({"kind": "released", "t0_us": 100}, {"kind": "holding", "t_hold_us": 200})))
+def test_instants_are_the_journals_or_the_shards(
+    object_store: ObjectStore, put: Put
+) -> None:
+    put(
+        key(0, 0),
+        packed(
+            lines(
+                {"kind": "released", "t0_us": 100},
+                {"kind": "holding", "t_hold_us": 200},
+            )
+        ),
+    )
     put(
         key(1, 0),
         packed(
             lines(
                 {"kind": "released", "t0_us": 101},
-                {"kind": "teardown", "t_end_us": 300, "t_destroy_us": 400, "autonomous": True},
+                {
+                    "kind": "teardown",
+                    "t_end_us": 300,
+                    "t_destroy_us": 400,
+                    "autonomous": True,
+                },
             )
         ),
     )
@@ -198,7 +238,12 @@ def test_hashes_are_of_the_stored_bytes(object_store: ObjectStore, put: Put) -> 
     keys = [f"runs/{PLAN.code}/run.json", key(0, 0)]
     assert hashes.hash_objects(object_store, PLAN.code, keys) == [
         {"key": keys[0], "bytes": 2, "sha256": sha256(b"{}").hexdigest(), "events": 0},
-        {"key": keys[1], "bytes": len(body), "sha256": sha256(body).hexdigest(), "events": 2},
+        {
+            "key": keys[1],
+            "bytes": len(body),
+            "sha256": sha256(body).hexdigest(),
+            "events": 2,
+        },
     ]
 
 

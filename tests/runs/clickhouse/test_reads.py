@@ -94,9 +94,20 @@ def _sandbox(story: Story, rng: Random, box: int) -> None:
     say = story.say
     say(shard, at, "create_sent", sandbox=box, intended_us=T0)
     took = rng.randint(100_000, 800_000)
-    world = {"sandbox": box, "asked_us": at, "create": "ok", "asleep": [], "interactive": True}
+    world = {
+        "sandbox": box,
+        "asked_us": at,
+        "create": "ok",
+        "asleep": [],
+        "interactive": True,
+    }
     if box % 10 == 3:
-        fault = {"cause": "capacity", "origin": "provider", "status": 503, "message": "full"}
+        fault = {
+            "cause": "capacity",
+            "origin": "provider",
+            "status": 503,
+            "message": "full",
+        }
         say(shard, at + took, "create_failed", sandbox=box, latency_us=took, **fault)
         story.truth.append({**world, "create": "capacity", "interactive": False})
         return
@@ -106,7 +117,11 @@ def _sandbox(story: Story, rng: Random, box: int) -> None:
     ready = made + rng.randint(5_000, 60_000)
     story.tti[box] = ready - at
     say(shard, ready, "ready", sandbox=box, latency_us=ready - made, tti_us=ready - at)
-    world |= {"alive_from_us": made - 50, "create_us": took - 50, "ready_us": ready - made}
+    world |= {
+        "alive_from_us": made - 50,
+        "create_us": took - 50,
+        "ready_us": ready - made,
+    }
     dies = box % 10 == 7
     for second in range(1, 5 if dies else 10):
         sent = T0 + second * 1_000_000 + box
@@ -121,7 +136,9 @@ def _sandbox(story: Story, rng: Random, box: int) -> None:
     else:
         say(shard, T0 + 12_000_100, "destroy_sent", sandbox=box)
         say(shard, T0 + 12_003_000, "destroyed", sandbox=box, latency_us=2_900)
-        story.truth.append({**world, "alive_to_us": T0 + 12_002_000, "end": "destroyed"})
+        story.truth.append(
+            {**world, "alive_to_us": T0 + 12_002_000, "end": "destroyed"}
+        )
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +148,10 @@ def story() -> Story:
 
 @pytest.fixture(scope="module")
 def run(
-    engine: None, object_store: ObjectStore, put: Callable[[str, bytes], None], story: Story
+    engine: None,
+    object_store: ObjectStore,
+    put: Callable[[str, bytes], None],
+    story: Story,
 ) -> Iterator[RunFacts]:
     objects = story.objects()
     for key, body in objects.items():
