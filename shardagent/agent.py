@@ -1,0 +1,424 @@
+"""One agent process: registers, carries 1 to BEATS_MAX Shards, leaves.
+
+Everything lives in one TaskGroup: the heartbeat, the flushes, the uploads, the calls
+of every Shard, and one task per Shard that sees its record home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import tenacity
+
+from shardagent import __version__, providers
+from shardagent.clock import Clock, Samples
+from shardagent.errors import FencedError, SiteError
+from shardagent.health import Health
+from shardagent.providers.base import Provider
+from shardagent.runner import Runner
+from shardagent.scrub import Scrubber
+from shardagent.shard import CLOCK_SAMPLES_MIN, Shard
+from shardagent.site import Exchange, Site
+from shardagent.spool import ShardSpool, Spool
+from shardagent.uploads import Uploads
+from shardagent.wire import (
+    BEATS_MAX,
+    SEGMENTS_PER_BEAT_MAX,
+    Beat,
+    Finish,
+    Kind,
+    Plan,
+    RegisterAnswer,
+    ShardPhase,
+)
+
+REGISTER_LIMIT_S = 120.0
+QUICK_BEAT_S = 0.1  # between heartbeats until the first clock samples are there
+BEAT_MIN_S = 0.05
+BEAT_RETRY_MAX_S = 5.0  # between heartbeats while the site does not answer
+FLUSH_TICK_S = 0.1
+HEALTH_INTERVAL_S = 5.0
+CLOSE_LIMIT_S = 5.0  # for the Provider's connections
+STORE_LIMIT_S = 600.0  # at the end, for what is not stored yet
+FINAL_BEAT_LIMIT_S = 60.0  # at the end, for the site to hear that we finished
+REFUSED_LIMIT_S = 20.0  # for storing, once the site refuses us or we failed
+STOP_LIMIT_S = 8.0  # from SIGTERM to the end of the process …
+STOP_DESTROY_S = 5.0  # … of which for destroying what is held
+
+OpenProvider = Callable[[str, Mapping[str, str], Plan], Provider]
+logger = logging.getLogger("shardagent")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an agent is started with."""
+
+    site: str
+    run: str
+    host: int
+    spool: Path
+    token: str
+
+
+@dataclass(slots=True, eq=False)
+class Post:
+    """One attempt that this process answers for; runner is None for a leftover."""
+
+    spool: ShardSpool
+    runner: Runner | None = None
+    stored: bool = False  # all of the record is: beats may say how it finished
+    left: bool = False  # said, or given up
+    acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def beat(self) -> Beat:
+        """What to say of it; finished only where all reports fit beside it."""
+        lease, shard = self.spool.lease, self.runner and self.runner.shard
+        reports = [
+            report for stream in self.spool.streams for report in stream.unacknowledged
+        ]
+        last = self.stored and len(reports) <= SEGMENTS_PER_BEAT_MAX
+        beat = Beat(
+            shard=lease.shard,
+            attempt=lease.attempt,
+            phase=ShardPhase.FINISHED,
+            segments=reports[:SEGMENTS_PER_BEAT_MAX],
+            events_dropped=self.spool.dropped,
+            finished=self.spool.finish if last else None,
+        )
+        if shard is None:
+            return beat
+        update = {
+            "phase": shard.phase,
+            "connections": shard.connections,
+            "clock_samples": shard.times.samples(),
+            "counts": shard.counts(),
+            "heard": shard.times.heard,
+        }
+        return beat.model_copy(update=update)
+
+    def heard(self, beat: Beat) -> None:
+        """The site has this beat."""
+        for stream in self.spool.streams:
+            told = sum(1 for report in beat.segments if report.kind == stream.kind)
+            stream.acknowledge(told)
+        if beat.finished is not None:
+            self.left = True
+            self.acknowledged.set()
+
+
+class Agent:
+    """The process. run() returns its exit status."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        clock: Clock | None = None,
+        open_provider: OpenProvider = providers.open_provider,
+    ) -> None:
+        self._options = options
+        self._clock = clock or Clock.from_environment()
+        self._open_provider = open_provider
+        self._samples = Samples()
+        self._health = Health()
+        self._posts: list[Post] = []
+        self._clock_id = ""
+        self._beat_s = QUICK_BEAT_S
+        self._beat_soon = asyncio.Event()
+        self._away = False
+        self._stopping = asyncio.Event()
+        self._give_up = asyncio.Event()  # what is not stored now stays in the spool
+
+    def stop(self) -> None:
+        """SIGTERM: destroy what is held, store the record, within STOP_LIMIT_S."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._give_up_in(STOP_LIMIT_S)
+        text = f"told to terminate: {STOP_DESTROY_S:g} s to destroy what is held"
+        limit_us = int(STOP_DESTROY_S * 1e6)
+        self._stop_shards(Finish.ABORTED, text, limit_us=limit_us)
+
+    async def run(self) -> int:
+        """Register, carry the Shards to their end; 0 where the site knows it all."""
+        options = self._options
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=75)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            site = Site(
+                session,
+                options.site,
+                options.token,
+                run=options.run,
+                host=options.host,
+                clock=self._clock,
+            )
+            registered = await self._register(site)
+            if registered is None:
+                return 1
+            self._clock_id = registered.clock_id
+            self._open_posts(registered)
+            try:
+                await self._carry(site, session, registered)
+            except Exception as error:  # the one at the top: record it, save the rest
+                logger.exception("the agent failed")
+                self._fail(error)
+                await self._carry(site, session, registered)
+                return 1
+        return 0 if all(post.acknowledged.is_set() for post in self._posts) else 1
+
+    async def _register(self, site: Site) -> RegisterAnswer | None:
+        retrying = tenacity.AsyncRetrying(
+            wait=tenacity.wait_exponential_jitter(0.2, 5),
+            stop=tenacity.stop_after_delay(REGISTER_LIMIT_S),
+            retry=tenacity.retry_if_exception(
+                lambda error: (
+                    isinstance(error, SiteError) and not isinstance(error, FencedError)
+                )
+            ),
+            before_sleep=tenacity.before_sleep_log(logger, logging.WARNING),
+            reraise=True,
+        )
+        asking = asyncio.ensure_future(retrying(site.register))
+        if await self._bounded(asking, REGISTER_LIMIT_S + 60, self._stopping):
+            return asking.result()
+        return None
+
+    def _open_posts(self, registered: RegisterAnswer) -> None:
+        """Every attempt that was leased, and every one the spool has something of."""
+        options = self._options
+        spool = Spool(options.spool, options.run)
+        scrubber = Scrubber([*registered.provider_config.values(), options.token])
+        older = [lease for lease in spool.leases() if lease not in registered.shards]
+        for lease in [*registered.shards, *older]:
+            post = Post(spool.open(lease, scrubber))
+            self._posts.append(post)
+            if lease in older or post.spool.released:
+                # What it created is not known here: nothing is made or destroyed.
+                text = "an earlier process of this attempt ended midway"
+                post.spool.end(self._clock.now_us(), text)
+
+    async def _carry(
+        self, site: Site, session: aiohttp.ClientSession, registered: RegisterAnswer
+    ) -> None:
+        """Bring every record home; begin those Shards that have none yet."""
+        flush_us = int(registered.plan.flush_interval_s * 1e6)
+        async with asyncio.TaskGroup() as tasks:
+            uploads = Uploads(site, session, self._clock, tasks)
+            for post in self._posts:
+                uploads.add(post.spool)
+            background = [
+                tasks.create_task(self._beat(site)),
+                tasks.create_task(self._flush(uploads, flush_us)),
+                tasks.create_task(self._watch_health()),
+                tasks.create_task(uploads.run()),
+            ]
+            self._health.start()
+            for post in self._posts:
+                if not post.spool.sealed:
+                    self._begin(post, registered, tasks)
+            homes = [tasks.create_task(self._see_home(p, uploads)) for p in self._posts]
+            try:
+                await asyncio.gather(*homes)
+            finally:
+                self._health.stop()
+                for task in background:
+                    task.cancel()
+                uploads.close()
+
+    def _begin(
+        self, post: Post, registered: RegisterAnswer, tasks: asyncio.TaskGroup
+    ) -> None:
+        plan, config, lease = (
+            registered.plan,
+            registered.provider_config,
+            post.spool.lease,
+        )
+        provider = self._open_provider(plan.provider, config, plan)
+        now = self._clock.now_us()
+        runner = Runner(
+            plan,
+            post.spool,
+            provider,
+            clock=self._clock,
+            health=self._health,
+            tasks=tasks,
+        )
+        runner.event(
+            Kind.AGENT_STARTED,
+            now,
+            host=platform.node(),
+            pid=os.getpid(),
+            version=__version__,
+            cpu_count=os.cpu_count(),
+            egress=None,
+        )
+        count = len(plan.sandboxes_of(lease.shard))
+        runner.log(now, "INFO", f"agent {__version__}: {count} sandboxes to hold")
+        if plan.witness and not provider.supports_witness:
+            runner.log(now, "WARNING", "this Provider allows no witness")
+        shard = Shard(
+            plan,
+            lease,
+            runner,
+            self._samples,
+            clock_id=registered.clock_id,
+            supports_witness=provider.supports_witness,
+            now=now,
+        )
+        runner.drive(shard)
+        post.runner = runner
+
+    async def _see_home(self, post: Post, uploads: Uploads) -> None:
+        """After the last fact: close, store all, let the site know, leave."""
+        if post.runner is not None:
+            await post.runner.over.wait()
+            await self._bounded(post.runner.close(), CLOSE_LIMIT_S, self._give_up)
+        post.spool.cut()
+        uploads.kick()
+        stored = uploads.stored(post.spool)
+        if await self._bounded(stored, STORE_LIMIT_S, self._give_up):
+            post.stored = True
+            self._beat_soon.set()
+            said = post.acknowledged.wait()
+            if await self._bounded(said, FINAL_BEAT_LIMIT_S, self._give_up):
+                post.spool.forget()
+                return
+        post.left = True
+        logger.error(
+            "shard %d left without a word: %s in the spool",
+            post.spool.lease.shard,
+            "nothing" if post.spool.stored else "segments",
+        )
+
+    async def _bounded(
+        self, work: Awaitable[object], limit_s: float, until: asyncio.Event
+    ) -> bool:
+        """Whether `work` ended within limit_s and before `until` was set."""
+        working = asyncio.ensure_future(work)
+        ending = asyncio.ensure_future(until.wait())
+        try:
+            await asyncio.wait(
+                {working, ending},
+                timeout=limit_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if working.done():
+                working.result()
+                return True
+            return False
+        finally:
+            working.cancel()
+            ending.cancel()
+
+    # The heartbeat.
+
+    async def _beat(self, site: Site) -> None:
+        while True:
+            self._beat_soon.clear()
+            posts = [post for post in self._posts if not post.left][:BEATS_MAX]
+            beats = [post.beat() for post in posts]
+            try:
+                exchange = await site.heartbeat(beats)
+            except FencedError as error:
+                self._give_up_in(REFUSED_LIMIT_S)
+                self._stop_shards(Finish.FENCED, f"the site refuses us: {error}")
+                return
+            except SiteError as error:
+                self._beat_s = min(max(self._beat_s, 0.5), BEAT_RETRY_MAX_S)
+                self._tell_away(f"the site does not answer: {error}", away=True)
+            else:
+                self._tell_away("the site answers again", away=False)
+                self._heard(exchange, posts, beats)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._beat_soon.wait(), self._beat_s)
+
+    def _heard(
+        self, exchange: Exchange, posts: Sequence[Post], beats: Sequence[Beat]
+    ) -> None:
+        answer, sample = exchange.answer, exchange.sample
+        self._samples.add(sample)
+        self._beat_s = max(answer.interval_s, BEAT_MIN_S)
+        if self._samples.count(self._clock_id) < CLOCK_SAMPLES_MIN:
+            self._beat_s = min(self._beat_s, QUICK_BEAT_S)
+        for post, beat in zip(posts, beats, strict=True):
+            post.heard(beat)
+            post.spool.event(
+                Kind.CLOCK,
+                sample.t4_us,
+                t1_us=sample.t1_us,
+                t2_us=sample.t2_us,
+                t3_us=sample.t3_us,
+                clock_id=sample.clock_id,
+                offset_us=sample.offset_us,
+                half_rtt_us=sample.half_rtt_us,
+            )
+            if post.runner is not None and not post.runner.shard.over:
+                before = post.runner.shard.phase
+                post.runner.heard(answer, fenced=post.spool.lease in answer.fenced)
+                if post.runner.shard.phase is ShardPhase.ARMED is not before:
+                    self._beat_soon.set()
+
+    def _tell_away(self, text: str, *, away: bool) -> None:
+        if away is self._away:
+            return
+        self._away = away
+        now = self._clock.now_us()
+        for post in self._posts:
+            post.spool.log(now, "WARNING" if away else "INFO", text)
+
+    # Background.
+
+    async def _flush(self, uploads: Uploads, usual_us: int) -> None:
+        tick_us = int(FLUSH_TICK_S * 1e6)
+        while True:
+            await asyncio.sleep(FLUSH_TICK_S)
+            now = self._clock.now_us()
+            for post in self._posts:
+                due = [
+                    stream
+                    for stream in post.spool.streams
+                    if stream.flush_due(
+                        now, uploads.flush_us(post.spool, stream, usual_us) - tick_us
+                    )
+                ]
+                if due:
+                    post.spool.cut(*due)
+            uploads.kick()
+
+    async def _watch_health(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_INTERVAL_S)
+            taken = self._health.take()
+            for post in self._posts:
+                if post.runner is not None and not post.spool.sealed:
+                    post.runner.tell_health(taken)
+
+    # The end.
+
+    def _stop_shards(
+        self, why: Finish, text: str, *, limit_us: int | None = None
+    ) -> None:
+        for post in self._posts:
+            if post.runner is not None and not post.runner.shard.over:
+                post.runner.stop(why, text, limit_us=limit_us)
+
+    def _give_up_in(self, limit_s: float) -> None:
+        asyncio.get_running_loop().call_later(limit_s, self._give_up.set)
+
+    def _fail(self, error: Exception) -> None:
+        """Our own bug ended the work: say so in every record that is not complete."""
+        self._give_up_in(REFUSED_LIMIT_S)
+        now = self._clock.now_us()
+        for post in self._posts:
+            if post.runner is not None:
+                post.runner.shard.fail(now)
+                post.runner = None
+            post.spool.end(now, f"the agent failed: {error!r}")

@@ -1,0 +1,77 @@
+"""The command line: `shardagent --site URL --run CODE --host N --spool DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from shardagent import __version__
+from shardagent.agent import Agent, Options
+from shardagent.errors import ShardAgentError
+
+TOKEN = "HOLDFAST_AGENT_TOKEN"
+STATUS_CONFIG = 2  # started with something it cannot use, or refused at the door
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one agent process; its exit status."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+    )
+    arguments = _parser().parse_args(argv)
+    token = os.environ.pop(TOKEN, "")  # not for the children of a Provider adapter
+    if not token:
+        print(f"shardagent: {TOKEN} is not set", file=sys.stderr)
+        return STATUS_CONFIG
+    options = Options(
+        site=arguments.site,
+        run=arguments.run,
+        host=arguments.host,
+        spool=arguments.spool,
+        token=token,
+    )
+    _raise_fd_limit()
+    try:
+        return asyncio.run(_run(options))
+    except ShardAgentError as error:
+        print(f"shardagent: {error}", file=sys.stderr)
+        return STATUS_CONFIG
+
+
+async def _run(options: Options) -> int:
+    agent = Agent(options)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, agent.stop)
+    return await agent.run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="shardagent",
+        description="Drives one host's share of a Run. "
+        f"The token is read from the environment variable {TOKEN}.",
+    )
+    parser.add_argument("--site", required=True, help="the site's address")
+    parser.add_argument("--run", required=True, help="the Run's code")
+    parser.add_argument("--host", required=True, type=int, help="0-based host number")
+    parser.add_argument(
+        "--spool", required=True, type=Path, help="directory for what is not stored yet"
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    return parser
+
+
+def _raise_fd_limit() -> None:
+    """One connection a Sandbox: the usual soft limit of 1,024 is soon reached."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

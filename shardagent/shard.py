@@ -1,0 +1,559 @@
+"""One Shard, sans I/O: what was heard and how calls ended in, the next calls out.
+
+The shell (agent.py) calls `tick` when `next_due` comes, `heard` after each heartbeat,
+`sent` and `finished` around each call, and makes the calls it is given. No await, no
+clock: every input says when it happened, in agent µs.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import re
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import cast
+
+from shardagent import schedule
+from shardagent.calls import Call, Record, Result, Verb
+from shardagent.clock import Samples
+from shardagent.providers.base import Listed
+from shardagent.sandbox import Rules, Sandbox, State
+from shardagent.timeline import Timeline
+from shardagent.wire import (
+    Counts,
+    Finish,
+    Instants,
+    Kind,
+    Lease,
+    Plan,
+    Shape,
+    ShardPhase,
+)
+
+WARM_CONNECTIONS_MAX = 256
+WARM_TRIES_MAX = 3
+WARM_TIMEOUT_S = 30.0
+WARM_RETRY_US = 1_000_000
+REWARM_BEFORE_US = 5_000_000  # connections are warmed again this long before T0
+REWARM_AGE_MAX_US = 10_000_000  # older than this at T0 is not warm
+CLOCK_SAMPLES_MIN = 3
+SILENCE_MAX_US = 120_000_000  # before RELEASE
+DESTROYS_MAX = 64  # destroy calls of a Shard in flight
+ACTIONS_PER_TICK_MAX = 256  # calls begun before the loop may look at its sockets
+LIST_TIMEOUT_S = 30.0
+
+NOT_STARTED = frozenset({ShardPhase.STARTING, ShardPhase.ARMED})
+
+
+class Shard:
+    """The machine of one Shard's attempt."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        lease: Lease,
+        record: Record,
+        samples: Samples,
+        *,
+        clock_id: str,
+        supports_witness: bool,
+        now: int,
+    ) -> None:
+        self.lease = lease
+        self.phase = ShardPhase.STARTING
+        self.times = Timeline(plan, samples, clock_id)
+        self.connections = 0
+        self.tally: Counter[Kind] = Counter()
+        self.alive = 0
+        self.finish: Finish | None = None  # set once, when all is over
+        self._plan = plan
+        self._record = record
+        self._last_heard_us = now
+        rules = _rules(plan, lease, self, supports_witness=supports_witness)
+        self._sandboxes = {
+            index: Sandbox(index, rules) for index in plan.sandboxes_of(lease.shard)
+        }
+        self._places = schedule.places(plan, lease.shard)
+        self._next_create = 0
+        self._sequential_due_us: int | None = None
+        self._heap: list[tuple[int, int]] = []
+        self._destroys: deque[int] = deque()  # due, waiting for room
+        self._destroying = 0
+        self._unsettled = len(self._sandboxes)
+        self._open = len(self._sandboxes)
+        self._warm_tries = 0
+        self._warm_due_us: int | None = now
+        self._warmed_us: int | None = None
+        self._rewarmed = False
+        self._t0_late: bool | None = None  # None until T0 is placed
+        self._leaving: Finish | None = None
+        self._forced = False
+        self._cut_us: int | None = None
+        self._cut_count = 0
+        self._destroy_begun = False
+        self._lost = 0
+        self._listing = False
+
+    # What the shell asks.
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will happen; `finish` says why."""
+        return self.finish is not None
+
+    @property
+    def released(self) -> bool:
+        """A T0 is known: from here on this attempt cannot be replaced."""
+        return self.times.heard.t0_us is not None
+
+    @property
+    def cut_count(self) -> int:
+        """Sandboxes whose destroy was not confirmed when time ran out."""
+        return self._cut_count
+
+    def counts(self) -> Counts:
+        """Gauges for the heartbeat."""
+        tally = self.tally
+        return Counts(
+            sent=tally[Kind.CREATE_SENT],
+            created=tally[Kind.CREATED],
+            ready=tally[Kind.READY],
+            failed=tally[Kind.CREATE_FAILED] + tally[Kind.READINESS_FAILED],
+            dead=tally[Kind.DEAD],
+            alive=self.alive,
+            destroyed=tally[Kind.DESTROYED],
+            orphaned=tally[Kind.ORPHANED],
+        )
+
+    def next_due(self) -> int | None:
+        """When `tick` wants to be called; None while only an input can move it."""
+        if self.over:
+            return None
+        dues = [self._warm_due_us, self._cut_us]
+        if not self.released:
+            dues.append(self._last_heard_us + SILENCE_MAX_US)
+        times = self.times
+        if self.phase is ShardPhase.STARTING:
+            latest_us = times.latest_start_us
+            dues.append(None if latest_us is None else latest_us + 1)
+        elif self.phase is ShardPhase.ARMED:
+            dues.append(times.t0_us)
+        else:
+            dues.append(self._create_due_us())
+            if not self.tally[Kind.HOLDING]:
+                dues.append(times.hold_us)
+            if self.phase is not ShardPhase.TEARING_DOWN:
+                dues.append(times.end_us or times.deadline_us)
+            elif not self._destroy_begun:
+                dues.append(times.destroy_us)
+        if self._heap:
+            dues.append(self._heap[0][0])
+        return min((due for due in dues if due is not None), default=None)
+
+    def tick(self, now: int) -> list[Call]:
+        """Do what is due."""
+        calls: list[Call] = []
+        if self.over:
+            return calls
+        self._warm(now, calls)
+        self._start(now)
+        self._create(now, calls)
+        self._act(now, calls)
+        self._advance(now, calls)
+        return calls
+
+    def heard(
+        self,
+        now: int,
+        clock_id: str,
+        instants: Instants,
+        *,
+        leave: str | None = None,
+        fenced: bool = False,
+    ) -> list[Call]:
+        """The site answered a heartbeat."""
+        if self.over:
+            return []
+        self._last_heard_us = now
+        if fenced:
+            return self.stop(now, Finish.FENCED, "this attempt is fenced")
+        self._learn(now, clock_id, instants)
+        if leave is not None and self._leaving is None:
+            self._leave(now, Finish.ABORTED, f"told to leave: {leave}")
+        self._arm(now)
+        return self.tick(now)
+
+    def stop(
+        self, now: int, why: Finish, text: str, *, limit_us: int | None = None
+    ) -> list[Call]:
+        """Create nothing more, destroy at once what is held, within limit_us."""
+        if self.over:
+            return []
+        if limit_us is not None:
+            self._cut_us = now + limit_us
+        if not self._forced:
+            self._leave(now, why, text)
+            self._leaving = why
+            self._forced = True
+            if self.phase is not ShardPhase.STARTING:
+                self.phase = ShardPhase.TEARING_DOWN
+            self._begin_destroy(now)
+        return self.tick(now)
+
+    def fail(self, now: int) -> None:
+        """Our own bug ended the work: what is held is the reaper's."""
+        if not self.over:
+            self._leaving = Finish.ERROR
+            self._cut(now)
+            self._maybe_over(now)
+
+    def sent(self, call: Call, at: int) -> None:
+        """The first byte of a call was handed to the socket."""
+        if call.sandbox >= 0:
+            self._sandboxes[call.sandbox].sent(call.verb, at)
+
+    def finished(self, call: Call, result: Result) -> list[Call]:
+        """A call ended."""
+        calls: list[Call] = []
+        if self.over:
+            return calls
+        now = result.done_us
+        if call.verb is Verb.WARM:
+            self._on_warm(result)
+        elif call.verb is Verb.LIST:
+            self._on_list(result)
+        else:
+            sandbox = self._sandboxes[call.sandbox]
+            with _Change(self, sandbox):
+                sandbox.finished(call, result)
+            if call.verb is Verb.DESTROY:
+                self._destroying -= 1
+            self._follow(sandbox, now, calls)
+        while self._destroys and self._destroying < DESTROYS_MAX:
+            self._act_on(self._sandboxes[self._destroys.popleft()], now, calls)
+        self._advance(now, calls)
+        return calls
+
+    # The record of all Sandboxes passes here, so that it can be tallied.
+
+    def event(
+        self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
+    ) -> None:
+        """Write one event of this Shard."""
+        self.tally[kind] += 1
+        self._record.event(kind, at, sandbox, **fields)
+
+    def log(self, at: int, level: str, text: str) -> None:
+        """Write one log line of this Shard."""
+        self._record.log(at, level, text)
+
+    # Arming.
+
+    def _warm(self, now: int, calls: list[Call]) -> None:
+        if self._warm_due_us is None or now < self._warm_due_us:
+            return
+        self._warm_due_us = None
+        if self._leaving is not None:
+            return
+        wanted = min(len(self._sandboxes), WARM_CONNECTIONS_MAX)
+        self._warm_tries += 1
+        calls.append(Call(Verb.WARM, WARM_TIMEOUT_S, connections=wanted))
+
+    def _on_warm(self, result: Result) -> None:
+        now = result.done_us
+        if result.error is None:
+            self.connections = cast(int, result.value)
+            self._warmed_us = now
+            self.log(now, "INFO", f"{self.connections} connections warm")
+        else:
+            self.log(now, "WARNING", f"warming failed: {result.error}")
+            if self.phase is ShardPhase.STARTING and self._warm_tries < WARM_TRIES_MAX:
+                self._warm_due_us = now + WARM_RETRY_US
+                return
+            # The Provider may be down; its creates will say so, as facts.
+            self._warmed_us = self._warmed_us or now
+        self._arm(now)
+
+    def _arm(self, now: int) -> None:
+        if self.phase is not ShardPhase.STARTING or self._leaving is not None:
+            return
+        samples = self.times.samples()
+        if self._warmed_us is None or samples < CLOCK_SAMPLES_MIN:
+            return
+        self.phase = ShardPhase.ARMED
+        self.event(Kind.ARMED, now, connections=self.connections)
+        self.log(now, "INFO", f"armed with {samples} clock samples")
+
+    def _plan_rewarm(self, now: int) -> None:
+        """Once T0 is known: connections are to be at most 10 s old at T0."""
+        t0_us = self.times.t0_us
+        if self._rewarmed or t0_us is None or self.phase is not ShardPhase.ARMED:
+            return
+        self._rewarmed = True
+        if now <= t0_us - REWARM_BEFORE_US:
+            self._warm_due_us = t0_us - REWARM_BEFORE_US
+        elif (self._warmed_us or 0) < t0_us - REWARM_AGE_MAX_US:
+            self._warm_due_us = now
+
+    # The instants.
+
+    def _learn(self, now: int, clock_id: str, instants: Instants) -> None:
+        times = self.times
+        clock_before = times.clock_id
+        news = times.learn(clock_id, instants)
+        if news:
+            self.log(now, "INFO", f"heard {news}")
+        if times.clock_id != clock_before:
+            self.log(now, "WARNING", f"the Run's clock is now {clock_id}")
+        times.correct(started=self.phase not in NOT_STARTED)
+        if self._t0_late is None and times.latest_start_us is not None:
+            self._t0_late = now > times.latest_start_us
+        if "t0_us" in news:
+            self.event(Kind.RELEASED, now, t0_us=times.heard.t0_us)
+        if "t_end_us" in news:
+            self._tell_teardown(now)
+
+    def _tell_teardown(self, now: int) -> None:
+        self.event(
+            Kind.TEARDOWN,
+            now,
+            t_end_us=self.times.heard.t_end_us,
+            t_destroy_us=self.times.t_destroy_us,
+            autonomous=self.times.autonomous,
+        )
+
+    # The burst.
+
+    def _start(self, now: int) -> None:
+        self._plan_rewarm(now)
+        t0_us, latest_us = self.times.t0_us, self.times.latest_start_us
+        if self.phase not in NOT_STARTED or self._leaving is not None:
+            return
+        if t0_us is None or latest_us is None or now < t0_us:
+            return
+        starting = self.phase is ShardPhase.STARTING
+        if self._t0_late or (starting and now > latest_us):
+            late_ms = (now - t0_us) // 1_000
+            self._leave(now, Finish.ABORTED, f"too late: T0 was {late_ms} ms ago")
+        elif self.phase is ShardPhase.ARMED:
+            self.phase = ShardPhase.BURSTING
+            self._sequential_due_us = t0_us
+            self.log(now, "INFO", f"T0: {len(self._sandboxes)} sandboxes to create")
+
+    def _create_due_us(self) -> int | None:
+        if self._next_create >= len(self._places) or self.times.t0_us is None:
+            return None
+        if self._plan.load.shape is Shape.SEQUENTIAL:
+            return self._sequential_due_us
+        return self.times.t0_us + self._places[self._next_create][0]
+
+    def _create(self, now: int, calls: list[Call]) -> None:
+        if self.phase in NOT_STARTED or self._leaving:
+            return
+        while len(calls) < ACTIONS_PER_TICK_MAX:
+            due_us = self._create_due_us()
+            if due_us is None or due_us > now:
+                return
+            assert self.times.t0_us is not None
+            sandbox = self._sandboxes[self._places[self._next_create][1]]
+            self._next_create += 1
+            self._sequential_due_us = None
+            ttl_s = schedule.ttl_s(self._plan, self.times.t0_us, now)
+            calls.append(sandbox.create(due_us, ttl_s))
+
+    # Each Sandbox in its turn.
+
+    def _act(self, now: int, calls: list[Call]) -> None:
+        while self._heap and self._heap[0][0] <= now:
+            if len(calls) >= ACTIONS_PER_TICK_MAX:
+                return
+            due_us, index = heapq.heappop(self._heap)
+            sandbox = self._sandboxes[index]
+            if sandbox.due_us == due_us:
+                self._act_on(sandbox, now, calls)
+
+    def _act_on(self, sandbox: Sandbox, now: int, calls: list[Call]) -> None:
+        if sandbox.state is State.DESTROYING:
+            if self._destroying >= DESTROYS_MAX:
+                self._destroys.append(sandbox.index)
+                sandbox.due_us = None
+                return
+            self._destroying += 1
+        call = sandbox.act(now)
+        if call is not None:
+            calls.append(call)
+
+    def _follow(self, sandbox: Sandbox, now: int, calls: list[Call]) -> None:
+        due_us = sandbox.due_us
+        if due_us is None:
+            return
+        if due_us <= now:
+            self._act_on(sandbox, now, calls)
+        else:
+            self._push(sandbox)
+
+    def _push(self, sandbox: Sandbox) -> None:
+        if sandbox.due_us is not None:
+            heapq.heappush(self._heap, (sandbox.due_us, sandbox.index))
+
+    # The phases.
+
+    def _advance(self, now: int, calls: list[Call]) -> None:
+        if self._cut_us is not None and now >= self._cut_us:
+            self._cut(now)
+        silent = now - self._last_heard_us >= SILENCE_MAX_US
+        if silent and not self.released and self._leaving is None:
+            self._leave(now, Finish.ABORTED, "nothing heard from the site")
+        if self.phase is ShardPhase.BURSTING and not self._unsettled:
+            self.phase = ShardPhase.SETTLED
+            self.event(Kind.SETTLED, now)
+        if self.phase in (ShardPhase.BURSTING, ShardPhase.SETTLED):
+            self._hold(now)
+        self._end(now)
+        if (
+            self.phase is ShardPhase.TEARING_DOWN
+            and not self._destroy_begun
+            and self.times.destroy_us is not None
+            and now >= self.times.destroy_us
+        ):
+            self._begin_destroy(now)
+        if self._destroy_begun and self._lost and not self._listing:
+            # Creates that failed without a refusal: one listing says what exists.
+            self._listing = True
+            calls.append(Call(Verb.LIST, LIST_TIMEOUT_S))
+        self._maybe_over(now)
+
+    def _hold(self, now: int) -> None:
+        if self.times.hold_us is None or now < self.times.hold_us:
+            return
+        if not self.tally[Kind.HOLDING]:
+            self.event(Kind.HOLDING, now, t_hold_us=self.times.heard.t_hold_us)
+        if self.phase is ShardPhase.SETTLED:
+            self.phase = ShardPhase.HOLDING
+
+    def _end(self, now: int) -> None:
+        times = self.times
+        if self.phase in NOT_STARTED or self.phase is ShardPhase.TEARING_DOWN:
+            return
+        if times.end_us is None:
+            if times.deadline_us is None or now < times.deadline_us:
+                return
+            times.end_alone()
+            self._tell_teardown(now)
+            self.log(now, "WARNING", "no T_end heard: tearing down alone")
+        if times.end_us is None or times.destroy_us is None or now < times.end_us:
+            return
+        self.phase = ShardPhase.TEARING_DOWN
+        self._skip_unsent()
+        for sandbox in self._sandboxes.values():
+            due_us = times.end_us + schedule.final_place_us(self._plan, sandbox.index)
+            sandbox.begin_final(now, due_us, times.destroy_us)
+            self._push(sandbox)
+
+    def _begin_destroy(self, now: int) -> None:
+        self._destroy_begun = True
+        for sandbox in self._sandboxes.values():
+            with _Change(self, sandbox):
+                sandbox.begin_destroy(now, forced=self._forced)
+            self._push(sandbox)
+
+    def _on_list(self, result: Result) -> None:
+        now = result.done_us
+        self._listing = False
+        listed = cast("Sequence[Listed]", result.value or [])
+        found = {one.labels.get("sandbox"): one.provider_id for one in listed}
+        if result.error is not None:
+            self.log(now, "WARNING", f"listing failed: {result.error}")
+        for sandbox in self._sandboxes.values():
+            if sandbox.state is not State.LOST:
+                continue
+            provider_id = found.get(str(sandbox.index))
+            with _Change(self, sandbox):
+                if provider_id is not None:
+                    sandbox.found(now, provider_id)
+                elif result.error is not None or sandbox.may_come_late:
+                    sandbox.abandon(now)
+                else:
+                    sandbox.close_lost()
+            self._push(sandbox)
+
+    # The end.
+
+    def _leave(self, now: int, why: Finish, text: str) -> None:
+        self._leaving = why
+        self.log(now, "WARNING", text)
+        self._skip_unsent()
+
+    def _skip_unsent(self) -> None:
+        for sandbox in self._sandboxes.values():
+            with _Change(self, sandbox):
+                sandbox.skip()
+        self._next_create = len(self._places)
+
+    def _cut(self, now: int) -> None:
+        for sandbox in self._sandboxes.values():
+            if sandbox.state is not State.CLOSED:
+                self._cut_count += 1
+                with _Change(self, sandbox):
+                    sandbox.abandon(now)
+
+    def _maybe_over(self, now: int) -> None:
+        if self._open:
+            if self._sequential_due_us is None and self._sequential_idle():
+                self._sequential_due_us = now
+            return
+        if self._leaving is None and self.phase is not ShardPhase.TEARING_DOWN:
+            return
+        self.phase = ShardPhase.FINISHED
+        self.finish = self._leaving or Finish.DONE
+        cut = f", {self._cut_count} cut" if self._cut_count else ""
+        self.log(now, "INFO", f"over: {self.finish}{cut}, {self.counts()!r}")
+        orphans = self.tally[Kind.ORPHANED]
+        self.event(Kind.AGENT_FINISHED, now, reason=self.finish, orphans=orphans)
+
+    def _sequential_idle(self) -> bool:
+        if self._plan.load.shape is not Shape.SEQUENTIAL or not self._next_create:
+            return False
+        newest = self._sandboxes[self._places[self._next_create - 1][1]]
+        return newest.state in (State.CLOSED, State.LOST)
+
+
+class _Change:
+    """Keeps a Shard's gauges in step with a Sandbox around one change of it."""
+
+    __slots__ = ("_before", "_sandbox", "_shard")
+
+    def __init__(self, shard: Shard, sandbox: Sandbox) -> None:
+        self._shard = shard
+        self._sandbox = sandbox
+
+    def __enter__(self) -> None:
+        sandbox = self._sandbox
+        self._before = (sandbox.settled, sandbox.state, sandbox.alive)
+
+    def __exit__(self, *_: object) -> None:
+        shard, sandbox = self._shard, self._sandbox
+        settled, state, alive = self._before
+        shard._unsettled -= sandbox.settled - settled
+        shard._open -= (sandbox.state is State.CLOSED) - (state is State.CLOSED)
+        shard._lost += (sandbox.state is State.LOST) - (state is State.LOST)
+        shard.alive += sandbox.alive - alive
+
+
+def _rules(
+    plan: Plan, lease: Lease, record: Record, *, supports_witness: bool
+) -> Rules:
+    return Rules(
+        record=record,
+        chance=random.Random(f"{plan.seed}/{lease.shard}"),
+        ready_expect=re.compile(plan.ready_expect),
+        probe_interval_us=schedule.microseconds(plan.probe_interval_s),
+        probe_failures_max=plan.probe_failures_max,
+        ready_timeout_us=schedule.microseconds(plan.ready_timeout_s),
+        destroy_timeout_us=schedule.microseconds(plan.destroy_timeout_s),
+        create_timeout_s=plan.create_timeout_s,
+        probe_timeout_s=plan.probe_timeout_s,
+        witness=plan.witness and supports_witness,
+        sequential=plan.load.shape is Shape.SEQUENTIAL,
+    )

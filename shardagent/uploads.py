@@ -1,0 +1,232 @@
+"""Segments to object storage by presigned URLs held ahead, in order per stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import aiohttp
+import tenacity
+
+from shardagent.clock import Clock
+from shardagent.errors import SiteError, StorageError
+from shardagent.site import Site
+from shardagent.spool import Segment, ShardSpool, Stream
+from shardagent.wire import URLS_AHEAD, URLS_PER_REQUEST_MAX, UploadUrl, UrlWish
+
+UPLOADS_MAX = 16  # PUTs in flight, all Shards of the process
+UPLOAD_TIMEOUT_S = 30.0
+RETRY_FIRST_S = 0.25
+RETRY_MAX_S = 20.0
+URLS_LOW = URLS_AHEAD // 2  # fewer than this held ahead: ask for more
+URLS_TICK_S = 0.2
+URLS_RETRY_S = 2.0
+LOG_FLUSH_MIN_US = 5_000_000
+AWAY_AFTER_S = 10.0  # without an answer for this long the site counts as away
+URLS_LAST_S = 600.0  # an absence of the site that the URLs held are to last for
+CONTENT_TYPE = "application/octet-stream"
+
+
+class UrlRefused(StorageError):
+    """The store takes nothing by this URL (any more); another is needed."""
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One stream on its way to the store."""
+
+    spool: ShardSpool
+    stream: Stream
+    urls: dict[int, str] = field(default_factory=dict)
+    busy: bool = False
+
+    @property
+    def first_seq(self) -> int:
+        """The oldest segment that is not stored."""
+        waiting = self.stream.waiting
+        return waiting[0].report.seq if waiting else self.stream.next_seq
+
+
+class Uploads:
+    """All lanes of a process; run() keeps URLs ahead, kick() starts what can start."""
+
+    def __init__(
+        self,
+        site: Site,
+        session: aiohttp.ClientSession,
+        clock: Clock,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._site = site
+        self._session = session
+        self._clock = clock
+        self._tasks = tasks
+        self._lanes: dict[tuple[int, int, str], Lane] = {}
+        self._room = asyncio.Semaphore(UPLOADS_MAX)
+        self._timeout = aiohttp.ClientTimeout(total=UPLOAD_TIMEOUT_S)
+        self._drains: set[asyncio.Task[None]] = set()
+        self._stored = asyncio.Condition()
+
+    def add(self, spool: ShardSpool) -> None:
+        """Carry the segments of one more attempt."""
+        for stream in spool.streams:
+            self._lanes[_key(spool, stream)] = Lane(spool, stream)
+
+    def kick(self) -> None:
+        """Begin the upload of whatever waits and has a URL."""
+        for lane in self._lanes.values():
+            if not lane.busy and lane.stream.waiting and lane.first_seq in lane.urls:
+                lane.busy = True
+                task = self._tasks.create_task(self._drain(lane))
+                self._drains.add(task)
+                task.add_done_callback(self._drains.discard)
+
+    def flush_us(self, spool: ShardSpool, stream: Stream, usual_us: int) -> int:
+        """The usual interval, or so long that the URLs outlast the site's absence."""
+        now = self._clock.now_us()
+        away_s = (now - (self._site.heard_us or now)) / 1e6
+        if stream.kind == "log":
+            usual_us = max(usual_us, LOG_FLUSH_MIN_US)
+        if away_s < AWAY_AFTER_S:
+            return usual_us
+        lane = self._lanes[_key(spool, stream)]
+        urls = sum(1 for seq in lane.urls if seq >= stream.next_seq)
+        left_s = max(URLS_LAST_S - away_s, URLS_LAST_S / URLS_AHEAD)
+        return max(usual_us, int(left_s * 1e6) // max(1, urls))
+
+    def close(self) -> None:
+        """Let go of uploads under way; what they carry stays in the spool."""
+        for task in self._drains:
+            task.cancel()
+
+    async def run(self) -> None:
+        """Keep URLs ahead for every lane, until cancelled."""
+        while True:
+            pause_s = URLS_TICK_S
+            wishes = self._wishes()
+            if wishes:
+                try:
+                    answer = await self._site.urls(wishes)
+                except SiteError as error:
+                    pause_s = URLS_RETRY_S
+                    self._trouble(f"no upload URLs: {error}")
+                else:
+                    self._hold(answer)
+                    pause_s = URLS_TICK_S if answer else URLS_RETRY_S
+            self.kick()
+            await asyncio.sleep(pause_s)
+
+    async def stored(self, spool: ShardSpool) -> None:
+        """Wait until nothing of this attempt is left to store."""
+        async with self._stored:
+            await self._stored.wait_for(lambda: spool.stored)
+
+    def _wishes(self) -> list[UrlWish]:
+        """Those with the fewest URLs first, as many as one request may ask for."""
+        short: list[tuple[int, UrlWish]] = []
+        for (shard, attempt, kind), lane in self._lanes.items():
+            if lane.spool.sealed and lane.spool.stored:
+                continue
+            held = sum(1 for seq in lane.urls if seq >= lane.first_seq)
+            if held >= URLS_LOW:
+                continue
+            first_seq = lane.first_seq
+            while first_seq in lane.urls:
+                first_seq += 1
+            wish = UrlWish(
+                shard=shard,
+                attempt=attempt,
+                kind="log" if kind == "log" else "events",
+                first_seq=first_seq,
+                count=URLS_AHEAD - held,
+            )
+            short.append((held, wish))
+        short.sort(key=lambda one: one[0])
+        return [wish for _, wish in short[: URLS_PER_REQUEST_MAX // URLS_AHEAD]]
+
+    def _hold(self, urls: Iterable[UploadUrl]) -> None:
+        for one in urls:
+            lane = self._lanes.get((one.shard, one.attempt, one.kind))
+            if lane is not None and one.seq >= lane.first_seq:
+                lane.urls[one.seq] = one.url
+
+    async def _drain(self, lane: Lane) -> None:
+        """Store what waits, oldest first; the same bytes again until taken."""
+        try:
+            while lane.stream.waiting:
+                segment = lane.stream.waiting[0]
+                url = lane.urls.get(segment.report.seq)
+                if url is None:
+                    return
+                try:
+                    await self._store(lane, segment, url)
+                except UrlRefused as error:
+                    self._tell(lane, f"upload URL refused: {error}")
+                    lane.urls.clear()
+                    await asyncio.sleep(RETRY_FIRST_S)
+                    return
+                lane.urls.pop(segment.report.seq, None)
+                lane.stream.stored(segment)
+                async with self._stored:
+                    self._stored.notify_all()
+        finally:
+            lane.busy = False
+
+    async def _store(self, lane: Lane, segment: Segment, url: str) -> None:
+        content = segment.path.read_bytes()
+        retrying = tenacity.AsyncRetrying(
+            wait=tenacity.wait_exponential_jitter(RETRY_FIRST_S, RETRY_MAX_S),
+            retry=tenacity.retry_if_exception(
+                lambda error: (
+                    isinstance(error, StorageError)
+                    and not isinstance(error, UrlRefused)
+                )
+            ),
+            before_sleep=lambda state: self._tell(
+                lane, f"upload of {segment.path.name} failed: {_error(state)}"
+            ),
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                async with self._room:
+                    await self._put(url, content)
+
+    async def _put(self, url: str, content: bytes) -> None:
+        try:
+            async with self._session.put(
+                url,
+                data=content,
+                timeout=self._timeout,
+                headers={"Content-Type": CONTENT_TYPE},
+                skip_auto_headers=["User-Agent"],
+                allow_redirects=False,
+            ) as response:
+                body = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            # Not its text: it may hold the URL, which is a permission.
+            raise StorageError(type(error).__name__) from error
+        if response.status in (400, 401, 403, 404, 410):
+            shown = body[:200].decode(errors="replace")
+            raise UrlRefused(f"status {response.status}: {shown}")
+        if not 200 <= response.status < 300:
+            raise StorageError(f"status {response.status}")
+
+    def _trouble(self, text: str) -> None:
+        told = set()
+        for lane in self._lanes.values():
+            if id(lane.spool) not in told:
+                told.add(id(lane.spool))
+                self._tell(lane, text)
+
+    def _tell(self, lane: Lane, text: str) -> None:
+        lane.spool.log(self._clock.now_us(), "WARNING", text)
+
+
+def _key(spool: ShardSpool, stream: Stream) -> tuple[int, int, str]:
+    return spool.lease.shard, spool.lease.attempt, stream.kind
+
+
+def _error(state: tenacity.RetryCallState) -> object:
+    return state.outcome.exception() if state.outcome is not None else None
