@@ -109,7 +109,7 @@ async def test_each_failure_happens_as_often_as_asked(start_world: StartWorld) -
     assert sum(line["alive_from_us"] is not None for line in late) == 3
     assert sum(line["interactive"] for line in truth) == 81
     for line in truth:  # what the client saw is what the world says
-        interactive = isinstance(settled[line["sandbox"]], str)
+        interactive = not isinstance(settled[line["sandbox"]], Cause)
         assert interactive == line["interactive"]
 
 
