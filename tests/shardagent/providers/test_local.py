@@ -24,7 +24,7 @@ from shardagent.providers.local import (
     LocalProvider,
     detect_isolation,
 )
-from shardagent.wire import Plan
+from shardagent.wire import Plan, Spec
 
 pytestmark = [
     pytest.mark.sandboxes,
@@ -346,3 +346,29 @@ def test_what_is_missing_is_said() -> None:
     assert not weak.own_pids
     with pytest.raises(ConfigError, match="unknown isolation"):
         LocalProvider({"isolation": "prayer"}, PLAN)
+
+
+def test_without_tools_the_weakest_level_is_named_and_warned_of() -> None:
+    script = (
+        "from shardagent.providers.local import detect_isolation as detect\n"
+        "found = detect(); print(found.level, found.missing, found.warning)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.startswith("process_group ('bubblewrap: bwrap is not installed', ")
+    assert "unshare is not installed" in said
+    assert "see the host's files" in said
+
+
+async def test_the_smallest_sandbox_starts() -> None:
+    small = PLAN.model_copy(update={"spec": Spec.model_validate({"memory_mb": 16})})
+    provider = LocalProvider({}, small)
+    provider_id = (await provider.create(wanted(0), nothing)).provider_id
+    await provider.start_witness(provider_id, "nonce", nothing)
+    assert await output(provider, provider_id, *READY_COMMAND) == "ready"
+    await provider.close()
