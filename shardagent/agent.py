@@ -80,7 +80,7 @@ class Post:
 
     def beat(self) -> Beat:
         """What to say of it; finished only where all reports fit beside it."""
-        lease, shard = self.spool.lease, self.runner and self.runner.shard
+        lease = self.spool.lease
         reports = [
             report for stream in self.spool.streams for report in stream.unacknowledged
         ]
@@ -93,8 +93,9 @@ class Post:
             events_dropped=self.spool.dropped,
             finished=self.spool.finish if last else None,
         )
-        if shard is None:
+        if self.runner is None:
             return beat
+        shard = self.runner.shard
         update = {
             "phase": shard.phase,
             "connections": shard.connections,
@@ -186,7 +187,11 @@ class Agent:
             before_sleep=tenacity.before_sleep_log(logger, logging.WARNING),
             reraise=True,
         )
-        asking = asyncio.ensure_future(retrying(site.register))
+
+        async def ask() -> RegisterAnswer:
+            return await retrying(site.register)
+
+        asking = asyncio.ensure_future(ask())
         if await self._bounded(asking, REGISTER_LIMIT_S + 60, self._stopping):
             return asking.result()
         return None
@@ -224,7 +229,11 @@ class Agent:
             for post in self._posts:
                 if not post.spool.sealed:
                     self._begin(post, registered, tasks)
-            homes = [tasks.create_task(self._see_home(p, uploads)) for p in self._posts]
+            homes = [
+                tasks.create_task(self._see_home(post, uploads))
+                for post in self._posts
+                if not post.left
+            ]
             try:
                 await asyncio.gather(*homes)
             finally:

@@ -93,6 +93,7 @@ class Runner:
         self.spool.event(
             Kind.HEALTH,
             self._clock.now_us(),
+            None,
             **taken,
             in_flight=self.in_flight,
             alive=self.shard.alive,
@@ -187,13 +188,15 @@ class Runner:
                 )
             case Verb.WITNESS:
                 assert call.secret is not None
-                return await provider.start_witness(call.provider_id, call.secret, sent)
+                await provider.start_witness(call.provider_id, call.secret, sent)
+                return None
             case Verb.PROBE:
                 return await provider.probe(
                     call.provider_id, plan.probe_command, call.secret, sent, timeout_s
                 )
             case Verb.DESTROY:
-                return await provider.destroy(call.provider_id, sent)
+                await provider.destroy(call.provider_id, sent)
+                return None
             case Verb.LIST:
                 return await provider.list(self._labels)
 
