@@ -1,0 +1,48 @@
+# Everything runs from .venv, which the targets build and reuse.
+PYTHON ?= python3
+PY := .venv/bin/python
+DATA ?= ./var
+PORT ?= 8000
+export DATA PORT
+
+.PHONY: setup demo up test test-quick check bench apt clean
+
+setup: .venv/.site
+
+.venv/.site: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Holdfast needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@echo "installing (the embedded ClickHouse is large; this takes a minute once)"
+	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[site]'
+	@touch $@
+
+.venv/.dev: .venv/.site
+	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[site,dev]'
+	@touch $@
+
+# Debian's bubblewrap (provider local) and Chromium (browser tests), where we may.
+apt:
+	@.ci/apt
+
+demo: .venv/.site
+	@$(PY) manage.py demo $(if $(EXIT),--exit)
+
+up: .venv/.site
+	@$(PY) manage.py up
+
+test: .venv/.dev apt
+	@$(PY) -m pytest -q
+
+# All but the Runs, real sandboxes and the browser.
+test-quick: .venv/.dev
+	@$(PY) -m pytest -q -m 'not e2e and not browser and not sandboxes'
+
+check: .venv/.dev
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) manage.py makemigrations --check --dry-run
+
+clean:
+	rm -rf .venv build dist *.egg-info

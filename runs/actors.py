@@ -1,0 +1,69 @@
+"""Dramatiq's actors: an id in, one call out, safe to deliver twice.
+
+Nothing here supervises by staying alive. `look_after` is called each second by every
+worker process and sends short messages; a message that waited too long is dropped,
+because the next second brings another.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import dramatiq
+from django.conf import settings
+from django.db import close_old_connections
+
+from runs import ingest, seal, supervise
+from runs.models import Run, State
+
+log = logging.getLogger(__name__)
+
+UNSEALED_MAX = 1_000  # Runs looked after at once
+_IDLE = (State.DRAFT, State.SEALED)
+
+
+@dramatiq.actor(queue_name="supervise", max_retries=0, time_limit=60_000, max_age=3_000)
+def tick_run(run_id: int) -> None:
+    supervise.tick(run_id)
+    if seal.is_due(run_id):
+        seal_run.send(run_id)
+    elif ingest.is_due(run_id):
+        ingest_run.send(run_id)
+
+
+@dramatiq.actor(queue_name="record", max_retries=0, time_limit=600_000, max_age=5_000)
+def ingest_run(run_id: int) -> None:
+    ingest.ingest(run_id)
+
+
+@dramatiq.actor(queue_name="record", max_retries=0, time_limit=3_600_000, max_age=5_000)
+def seal_run(run_id: int) -> None:
+    seal.seal(run_id)
+
+
+def look_after() -> None:
+    """Send a tick for each Run that is not over."""
+    unsealed = Run.objects.exclude(state__in=_IDLE).values_list("id", flat=True)
+    for run_id in unsealed[:UNSEALED_MAX]:
+        tick_run.send(run_id)
+
+
+class Ticker(threading.Thread):
+    """Calls look_after each second until stopped; a failing broker is waited out."""
+
+    def __init__(self) -> None:
+        super().__init__(name="ticker", daemon=True)
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        while not self._stop_asked.wait(settings.RUN_TICK_INTERVAL_S):
+            try:
+                look_after()
+            except Exception:  # the broker or the database is away: try again
+                log.warning("cannot send ticks", exc_info=log.isEnabledFor(10))
+            finally:
+                close_old_connections()
+
+    def stop(self) -> None:
+        self._stop_asked.set()

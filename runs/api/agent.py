@@ -1,0 +1,148 @@
+"""/agent/v1: what agents say and hear. Small, HTTP, fenced by host and attempt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import HttpError
+from ninja.security import HttpBearer
+
+from runs import lifecycle, objects, worlds
+from runs.heartbeats import desk
+from runs.hosts import is_token_of
+from runs.models import Host, Run, State
+from shardagent.wire import (
+    PROTOCOL,
+    URLS_PER_REQUEST_MAX,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    Lease,
+    RegisterAnswer,
+    RegisterRequest,
+    UploadUrl,
+    UrlsAnswer,
+    UrlsRequest,
+    segment_key,
+)
+
+ARMING_INTERVAL_S = 1.0
+URL_LIFETIME_MARGIN_S = 6 * 3600
+_QUICK_STATES = {State.PROVISIONING, State.ARMING}
+
+
+class HostToken(HttpBearer):
+    """Accepts any bearer; each call compares it with the host that it names."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> str:
+        return token
+
+
+api = NinjaAPI(
+    title="Holdfast agents",
+    version="1",
+    urls_namespace="agent",
+    auth=HostToken(),
+    docs_url=None,
+    openapi_url=None,
+)
+
+
+@api.post("/register", response=RegisterAnswer)
+def register(request: HttpRequest, body: RegisterRequest) -> RegisterAnswer:
+    run, host = _authorised(request, body.run, body.host, body.protocol)
+    if run.state in (State.COLLECTING, State.SEALED):
+        raise HttpError(409, f"Run {run.code} is over; leave")
+    leases = host.attempts.filter(fenced_at_us__isnull=True).order_by("shard")
+    rows = [Lease(shard=a.shard, attempt=a.number) for a in leases]
+    if not rows:
+        raise HttpError(409, f"host {host.index} carries no Shard any more; leave")
+    plan = lifecycle.plan_of(run)
+    facts = body.model_dump(exclude={"protocol", "run", "host"})
+    now = lifecycle.now_us(run)
+    Host.objects.filter(pk=host.pk).update(registered_at_us=now, facts=facts)
+    return RegisterAnswer(
+        plan=plan,
+        shards=rows,
+        clock_id=run.clock_id,
+        heartbeat_interval_s=_interval_s(run.state, plan.heartbeat_interval_s),
+        provider_config=worlds.provider_config(run),
+    )
+
+
+@api.post("/heartbeat", response=HeartbeatAnswer)
+def heartbeat(request: HttpRequest, body: HeartbeatRequest) -> HeartbeatAnswer:
+    run, host = _authorised(request, body.run, body.host, body.protocol)
+    clock = lifecycle.clock_of(run)
+    received = clock.now_us()
+    if run.state == State.SEALED:
+        raise HttpError(409, f"Run {run.code} is sealed; leave")
+    try:
+        heard = desk.hear(run.pk, host.pk, received, body)
+    except TimeoutError:
+        raise HttpError(503, "the heartbeat could not be recorded in time") from None
+    interval_s = float(run.plan.get("heartbeat_interval_s", 2))
+    return HeartbeatAnswer(
+        clock_id=clock.clock_id,
+        t2_us=received,
+        t3_us=clock.now_us(),
+        interval_s=_interval_s(heard.state, interval_s),
+        instants=heard.instants,
+        leave=heard.leave,
+        fenced=heard.fenced,
+    )
+
+
+@api.post("/urls", response=UrlsAnswer)
+def urls(request: HttpRequest, body: UrlsRequest) -> UrlsAnswer:
+    """Presigned PUTs, each for exactly one key of the host's own Attempts."""
+    run, host = _authorised(request, body.run, body.host, body.protocol)
+    if run.state == State.SEALED:
+        raise HttpError(409, f"Run {run.code} is sealed; leave")
+    own = set(host.attempts.values_list("shard", "number"))
+    plan = run.plan
+    lifetime_s = int(plan.get("hold_s", 0)) + URL_LIFETIME_MARGIN_S
+    given: list[UploadUrl] = []
+    for wish in body.wishes:
+        if (wish.shard, wish.attempt) not in own:
+            raise HttpError(403, f"Shard {wish.shard} is not this host's")
+        for seq in range(wish.first_seq, wish.first_seq + wish.count):
+            if len(given) == URLS_PER_REQUEST_MAX:
+                return UrlsAnswer(urls=given)
+            key = segment_key(run.code, wish.shard, wish.attempt, wish.kind, seq)
+            given.append(
+                UploadUrl(
+                    shard=wish.shard,
+                    attempt=wish.attempt,
+                    kind=wish.kind,
+                    seq=seq,
+                    url=objects.put_url(key, lifetime_s),
+                )
+            )
+    return UrlsAnswer(urls=given)
+
+
+@api.exception_handler(Exception)
+def failed(request: HttpRequest, error: Exception) -> HttpResponse:
+    """An unforeseen failure is the site's and may pass: agents try again."""
+    import logging
+
+    logging.getLogger(__name__).exception("agent call failed", exc_info=error)
+    return api.create_response(request, {"detail": "the site failed"}, status=503)
+
+
+def _authorised(request: Any, code: str, index: int, protocol: int) -> tuple[Run, Host]:
+    if not is_token_of(request.auth, code, index):
+        raise HttpError(401, "the token is not this host's")
+    if protocol != PROTOCOL:
+        raise HttpError(422, f"this site speaks protocol {PROTOCOL}, not {protocol}")
+    host = Host.objects.select_related("run").filter(run__code=code, index=index)
+    found = host.first()
+    if found is None:
+        raise HttpError(409, f"Run {code} has no host {index}; leave")
+    return found.run, found
+
+
+def _interval_s(state: str, planned_s: float) -> float:
+    return min(ARMING_INTERVAL_S, planned_s) if state in _QUICK_STATES else planned_s

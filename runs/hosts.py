@@ -1,0 +1,108 @@
+"""Which machine carries which Shards, and the secret by which it is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from runs import lifecycle
+from runs.fleets import Order, fleet_for
+from runs.models import Attempt, Host, Run
+from shardagent.wire import Plan
+
+BATCH = 1_000  # rows a statement
+LAUNCHES_PER_TICK_MAX = 200
+
+
+def token_of(run_code: str, host: int) -> str:
+    """Derived, never stored: HMAC of the host's place under the site's secret key."""
+    return salted_hmac("holdfast.host", f"{run_code}/{host}").hexdigest()
+
+
+def is_token_of(token: str, run_code: str, host: int) -> bool:
+    return constant_time_compare(token, token_of(run_code, host))
+
+
+def assign(run: Run, plan: Plan) -> None:
+    """Make the rows of every host and first Attempt; doing it twice changes nothing."""
+    per_host = plan.fleet.shards_per_host
+    count = math.ceil(plan.shard_count / per_host)
+    with transaction.atomic():
+        if run.attempts.exists():
+            return
+        hosts = Host.objects.bulk_create(
+            [Host(run=run, index=index) for index in range(count)], batch_size=BATCH
+        )
+        Attempt.objects.bulk_create(
+            [
+                Attempt(run=run, shard=shard, host=hosts[shard // per_host])
+                for shard in range(plan.shard_count)
+            ],
+            batch_size=BATCH,
+        )
+
+
+def launch_waiting(run: Run, plan: Plan) -> int:
+    """Launch hosts that are not yet; returns how many are left to launch.
+
+    Each is claimed by a conditional UPDATE before it is started, so that two workers
+    never start one host twice.
+    """
+    fleet = fleet_for(plan.fleet.driver)
+    waiting = run.hosts.filter(launched_at_us__isnull=True).order_by("index")
+    for host in waiting[:LAUNCHES_PER_TICK_MAX]:
+        now = lifecycle.now_us(run)
+        claimed = Host.objects.filter(pk=host.pk, launched_at_us__isnull=True).update(
+            launched_at_us=now
+        )
+        if claimed:
+            order = Order(
+                run=run.code,
+                host=host.index,
+                site_url=settings.AGENT_SITE_URL,
+                token=token_of(run.code, host.index),
+            )
+            reference = dict(fleet.launch(order))
+            Host.objects.filter(pk=host.pk).update(reference=reference)
+    return waiting.count()
+
+
+def replace(run: Run, lost: Iterable[Attempt]) -> int:
+    """Before RELEASE only: a new Attempt on a new host for each lost one.
+
+    The Shards of one lost host go to one new host.
+    """
+    by_host: dict[int, list[Attempt]] = {}
+    for attempt in lost:
+        by_host.setdefault(attempt.host_id, []).append(attempt)
+    for attempts in by_host.values():
+        with transaction.atomic():
+            now = lifecycle.now_us(run)
+            fenced = Attempt.objects.filter(
+                pk__in=[a.pk for a in attempts], fenced_at_us__isnull=True
+            ).update(fenced_at_us=now, lost_at_us=now)
+            if fenced != len(attempts):
+                continue  # another worker was first
+            host = Host.objects.create(run=run, index=run.hosts.count())
+            Attempt.objects.bulk_create(
+                Attempt(run=run, shard=a.shard, number=a.number + 1, host=host)
+                for a in attempts
+            )
+        lifecycle.note(
+            run,
+            [
+                {
+                    "kind": "attempt",
+                    "shard": a.shard,
+                    "attempt": a.number + 1,
+                    "host": host.index,
+                    "why": "the agent was lost before RELEASE",
+                }
+                for a in attempts
+            ],
+        )
+    return len(by_host)

@@ -1,0 +1,79 @@
+"""From reported segments to ClickHouse while a Run is live; the rows never pass here.
+
+The ledger (Segment) says which reported objects are in. Marking comes after inserting,
+so a worker killed between the two inserts again, which changes nothing: an event's key
+is (run, shard, attempt, n). Only Shards with new segments are judged anew.
+"""
+
+from __future__ import annotations
+
+import time
+
+from runs import lifecycle
+from runs.clickhouse import ingest as clickhouse_ingest
+from runs.clickhouse import sandboxes, summary
+from runs.clickhouse.facts import live_facts
+from runs.models import Run, Segment, State
+from runs.storage import object_store
+from runs.supervise import claim
+from shardagent.wire import segment_key
+
+CLAIM_S = 120
+SEGMENTS_PER_PASS_MAX = 2_000
+REST_SHARE = 2.0  # at least so long as the last pass took, times this, between passes
+_IDLE = (State.DRAFT, State.QUEUED, State.SEALED)
+_rest_until: dict[int, float] = {}  # by run id, monotonic s; a hint, not a lock
+
+
+def is_due(run_id: int) -> bool:
+    if time.monotonic() < _rest_until.get(run_id, 0):
+        return False
+    return Segment.objects.filter(
+        run_id=run_id, ingested=False, run__t0_us__isnull=False
+    ).exists()
+
+
+def ingest(run_id: int) -> int:
+    """Insert what is reported and not yet in; returns the number of segments."""
+    if not claim(run_id, "ingest_until_us", CLAIM_S):
+        return 0
+    started = time.monotonic()
+    try:
+        run = Run.objects.get(pk=run_id)
+        if run.state in _IDLE:
+            return 0
+        rows = list(
+            run.segments.filter(ingested=False).order_by("id")[:SEGMENTS_PER_PASS_MAX]
+        )
+        if rows:
+            _insert(run, rows)
+        return len(rows)
+    finally:
+        Run.objects.filter(pk=run_id).update(ingest_until_us=0)
+        took = time.monotonic() - started
+        _rest_until[run_id] = time.monotonic() + took * REST_SHARE
+
+
+def _insert(run: Run, rows: list[Segment]) -> None:
+    keys = [segment_key(run.code, r.shard, r.attempt, _kind(r), r.seq) for r in rows]
+    clickhouse_ingest.ingest_segments(object_store(), run.code, keys)
+    run.segments.filter(pk__in=[row.pk for row in rows]).update(ingested=True)
+    shards = sorted({row.shard for row in rows if row.kind == "events"})
+    if shards:
+        facts = live_facts(
+            lifecycle.plan_of(run),
+            t0_us=run.t0_us,
+            t_hold_us=run.t_hold_us,
+            t_end_us=run.t_end_us,
+            t_destroy_us=run.t_destroy_us,
+            clock_id=run.clock_id,
+        )
+        sandboxes.classify(facts, shards, final=False)
+        Run.objects.filter(pk=run.pk, state=run.state).update(
+            live=summary.summarise(facts)
+        )
+
+
+def _kind(row: Segment) -> str:
+    assert row.kind in ("events", "log")
+    return row.kind

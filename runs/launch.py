@@ -1,0 +1,117 @@
+"""From what an operator asked for to a queued Run."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runs import lifecycle
+from runs.errors import PlanError, StateError
+from runs.models import Run
+from runs.plan import freeze, new_code, parse_plan
+from shardagent import __version__
+from shardagent.wire import Plan
+
+
+def checked_plan(asked: object) -> Plan:
+    """A Plan that this installation can carry out, or PlanError."""
+    plan = parse_plan(asked, sandbox_count_max=settings.RUN_SANDBOX_COUNT_MAX)
+    if plan.provider == "sim":
+        _check_world(plan)
+    if plan.provider == "local":
+        from shardagent.providers.local import detect_isolation
+
+        found = detect_isolation()
+        spec = plan.spec.model_copy(update={"isolation": found.name[:300]})
+        plan = plan.model_copy(update={"spec": spec})
+    return plan
+
+
+def warnings_for(plan: Plan) -> list[str]:
+    """What an operator should know before believing the numbers of this Plan."""
+    if plan.provider == "local":
+        from shardagent.providers.local import detect_isolation
+
+        warning = detect_isolation().warning
+        return [warning] if warning else []
+    return []
+
+
+def create_run(plan: Plan, user: User | None) -> Run:
+    """A draft; its Plan is frozen here, code and seed included."""
+    code = new_code(plan.provider)
+    frozen = freeze(
+        plan, code=code, now_us=time.time_ns() // 1_000, software=software()
+    )
+    return Run.objects.create(
+        code=code,
+        provider=plan.provider,
+        plan=frozen.model_dump(mode="json"),
+        credential=plan.provider,
+        created_by=user,
+        ranked=plan.ranked,
+    )
+
+
+def launch(run: Run, by: str) -> None:
+    """Queue a draft; StateError where it is none."""
+    Run.objects.filter(pk=run.pk, launched_at=None).update(launched_at=timezone.now())
+    run.refresh_from_db()
+    if not lifecycle.queue(run, by):
+        raise StateError(f"Run {run.code} is {run.state}; only a draft can be launched")
+
+
+def abort(run: Run, by: str) -> None:
+    """Tear down, collect and seal what there is. Aborting twice is no error."""
+    for _ in range(5):  # the state may move while we look
+        run.refresh_from_db()
+        if run.end_reason and run.state != "sealed":
+            return
+        if run.state in ("tearing_down", "collecting"):
+            return  # it is ending already
+        if lifecycle.stop_early(run, lifecycle.EndReason.ABORTED, f"aborted by {by}"):
+            return
+    raise StateError(f"Run {run.code} kept changing; try again")
+
+
+def parse_and_create(asked: object, user: User | None) -> Run:
+    return create_run(checked_plan(asked), user)
+
+
+@lru_cache(maxsize=1)
+def software() -> Mapping[str, str | None]:
+    """Version and commit of this installation; commit is None outside a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=settings.BASE_DIR,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+        commit = found.stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        commit = None
+    return {"version": __version__, "commit": commit}
+
+
+def _check_world(plan: Plan) -> None:
+    from pydantic import ValidationError
+
+    from runs.simworld.parameters import World
+
+    try:
+        World.model_validate(plan.world)
+    except ValidationError as error:
+        messages = {}
+        for item in error.errors(include_url=False):
+            field = ".".join(("world", *(str(part) for part in item["loc"])))
+            messages[field] = item["msg"][:1].lower() + item["msg"][1:]
+        raise PlanError(messages) from None

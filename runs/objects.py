@@ -1,0 +1,145 @@
+"""Object storage: the one module that speaks S3 for the site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+
+from runs.errors import ObjectsError
+
+RETRIES_MAX = 5
+OBJECT_BYTES_MAX = 64 * 1024 * 1024  # of one object read whole
+LIST_PAGES_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    key: str
+    bytes: int
+
+
+@lru_cache(maxsize=1)
+def _client() -> Any:
+    local = urlsplit(settings.S3_ENDPOINT_URL).hostname in {"127.0.0.1", "localhost"}
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.S3_ENDPOINT_URL,
+        region_name=settings.S3_REGION,
+        aws_access_key_id=settings.S3_ACCESS_KEY_ID,
+        aws_secret_access_key=settings.S3_SECRET_ACCESS_KEY,
+        config=Config(
+            signature_version="s3v4",
+            retries={"max_attempts": RETRIES_MAX, "mode": "standard"},
+            connect_timeout=5,
+            read_timeout=30,
+            max_pool_connections=32,
+            s3={"addressing_style": "path" if local else "auto"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+def forget_client() -> None:
+    """After the endpoint changed."""
+    _client.cache_clear()
+
+
+def make_bucket() -> None:
+    try:
+        _client().create_bucket(Bucket=settings.S3_BUCKET)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in {
+            "BucketAlreadyOwnedByYou",
+            "BucketAlreadyExists",
+        }:
+            raise ObjectsError(f"cannot make bucket: {error}") from error
+    except BotoCoreError as error:
+        raise ObjectsError(f"cannot reach object storage: {error}") from error
+
+
+def put(key: str, body: bytes) -> None:
+    try:
+        _client().put_object(Bucket=settings.S3_BUCKET, Key=key, Body=body)
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectsError(f"cannot store {key}: {error}") from error
+
+
+def get(key: str) -> bytes | None:
+    """The object's bytes, or None where there is none."""
+    try:
+        answer = _client().get_object(Bucket=settings.S3_BUCKET, Key=key)
+        size = answer["ContentLength"]
+        if size > OBJECT_BYTES_MAX:
+            raise ObjectsError(f"{key} has {size} bytes, more than {OBJECT_BYTES_MAX}")
+        return bytes(answer["Body"].read())
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"NoSuchKey", "404", "NoSuchBucket"}:
+            return None
+        raise ObjectsError(f"cannot read {key}: {error}") from error
+    except BotoCoreError as error:
+        raise ObjectsError(f"cannot read {key}: {error}") from error
+
+
+def listing(prefix: str) -> Iterator[Stored]:
+    """Every object under `prefix`, in key order, a page at a time."""
+    token: dict[str, str] = {}
+    try:
+        for _ in range(LIST_PAGES_MAX):
+            page = _client().list_objects_v2(
+                Bucket=settings.S3_BUCKET, Prefix=prefix, **token
+            )
+            for item in page.get("Contents", ()):
+                yield Stored(item["Key"], item["Size"])
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectsError(f"cannot list {prefix}: {error}") from error
+    raise ObjectsError(f"{prefix} lists more than {LIST_PAGES_MAX} pages")
+
+
+def folders(prefix: str) -> Iterator[str]:
+    """The names directly below `prefix` (which ends in a slash)."""
+    token: dict[str, str] = {}
+    try:
+        for _ in range(LIST_PAGES_MAX):
+            page = _client().list_objects_v2(
+                Bucket=settings.S3_BUCKET, Prefix=prefix, Delimiter="/", **token
+            )
+            for item in page.get("CommonPrefixes", ()):
+                yield item["Prefix"][len(prefix) :].rstrip("/")
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+    except (ClientError, BotoCoreError) as error:
+        raise ObjectsError(f"cannot list {prefix}: {error}") from error
+
+
+def put_url(key: str, lifetime_s: int) -> str:
+    """A presigned PUT for exactly this key; at most 7 days (SigV4)."""
+    return str(
+        _client().generate_presigned_url(
+            "put_object",
+            Params={"Bucket": settings.S3_BUCKET, "Key": key},
+            ExpiresIn=min(lifetime_s, 7 * 24 * 3600),
+        )
+    )
+
+
+def get_url(key: str, lifetime_s: int) -> str:
+    return str(
+        _client().generate_presigned_url(
+            "get_object",
+            Params={"Bucket": settings.S3_BUCKET, "Key": key},
+            ExpiresIn=min(lifetime_s, 7 * 24 * 3600),
+        )
+    )

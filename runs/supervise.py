@@ -1,0 +1,290 @@
+"""One short, idempotent look at a Run: re-read its state, decide, act, return.
+
+Never a long-lived actor: whoever is killed in the middle of a tick, the next one does
+the rest. Nothing here waits; each state has a limit after which the Run moves on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db.models import Q, QuerySet, Sum
+
+from runs import hosts, lifecycle, objects, worlds
+from runs.barrier import Decision, decide, instant_ahead_us
+from runs.clock import boot_id
+from runs.errors import FleetError, RunsError
+from runs.fleets import fleet_for
+from runs.liveness import Liveness, liveness
+from runs.models import Attempt, EndReason, Host, Run, State
+from shardagent.wire import Finish, Plan, ShardPhase
+
+log = logging.getLogger(__name__)
+
+CLAIM_S = 10  # a tick has the Run to itself at most so long
+RELEASE_AHEAD_S = 3.0
+START_LIMIT_S = 600  # from launch to every host started
+DESTROY_GRACE_S = 30
+_NOBODY = "no agent is left"
+_SETTLED = (
+    ShardPhase.SETTLED,
+    ShardPhase.HOLDING,
+    ShardPhase.TEARING_DOWN,
+    ShardPhase.FINISHED,
+)
+
+
+def tick(run_id: int) -> None:
+    """Look once at the Run; two at once do no harm, the second returns at once."""
+    if not claim(run_id, "tick_until_us", CLAIM_S):
+        return
+    try:
+        run = Run.objects.get(pk=run_id)
+        step = _STEPS.get(State(run.state))
+        if step is not None:
+            step(run)
+        flush_journal(run)
+    except RunsError as error:
+        log.warning("run %s: %s", run_id, error)
+    finally:
+        Run.objects.filter(pk=run_id).update(tick_until_us=0)
+
+
+def claim(run_id: int, column: str, seconds: float) -> bool:
+    """Take one kind of work on a Run for `seconds`; False where another has it."""
+    now = time.time_ns() // 1_000
+    free = Run.objects.filter(pk=run_id, **{f"{column}__lt": now})
+    return bool(free.update(**{column: now + round(seconds * 1e6)}))
+
+
+def flush_journal(run: Run) -> None:
+    """Store journal entries in order; the same entry twice is the same bytes."""
+    for entry in run.journal.filter(stored=False).order_by("seq"):
+        objects.put(
+            f"runs/{run.code}/journal-{entry.seq:06d}.ndjson", entry.body.encode()
+        )
+        run.journal.filter(pk=entry.pk).update(stored=True)
+
+
+def current(run: Run) -> QuerySet[Attempt]:
+    """The Attempt of each Shard that still counts."""
+    return run.attempts.filter(fenced_at_us__isnull=True)
+
+
+def _queued(run: Run) -> None:
+    if lifecycle.begin_provisioning(run):
+        _provisioning(run)
+
+
+def _provisioning(run: Run) -> None:
+    plan = lifecycle.plan_of(run)
+    try:
+        store_plan(run, plan)
+        hosts.assign(run, plan)
+        worlds.start(run, plan)
+        left = hosts.launch_waiting(run, plan)
+    except FleetError as error:
+        _fail_if_late(run, START_LIMIT_S, str(error))
+        raise
+    if left == 0:
+        lifecycle.arm(run, run.hosts.count())
+
+
+def store_plan(run: Run, plan: Plan) -> None:
+    """run.json, before the fleet starts; the same bytes however often."""
+    objects.put(f"runs/{run.code}/run.json", plan.model_dump_json(indent=1).encode())
+
+
+def _arming(run: Run) -> None:
+    plan = lifecycle.plan_of(run)
+    hosts.launch_waiting(run, plan)
+    _replace_lost(run, plan)
+    armed = current(run).filter(phase=ShardPhase.ARMED, finished="").count()
+    verdict = decide(
+        armed=armed,
+        total=plan.shard_count,
+        quorum=plan.quorum,
+        waited_s=(lifecycle.now_us(run) - run.state_at_us) / 1e6,
+        timeout_s=plan.arm_timeout_s,
+    )
+    match verdict.decision:
+        case Decision.RELEASE:
+            now = lifecycle.now_us(run)
+            t0 = instant_ahead_us(now, 1.0, RELEASE_AHEAD_S)
+            lifecycle.release(run, t0, verdict.why)
+        case Decision.ABANDON:
+            lifecycle.abandon(run, verdict.why)
+        case Decision.HOLD:
+            pass
+
+
+def _replace_lost(run: Run, plan: Plan) -> None:
+    lost = [a for a in current(run) if _liveness(run, plan, a) is Liveness.LOST]
+    if lost:
+        hosts.replace(run, lost)
+
+
+def _bursting(run: Run) -> None:
+    plan = lifecycle.plan_of(run)
+    _fence_lost(run, plan)
+    now = lifecycle.now_us(run)
+    ahead = instant_ahead_us(now, plan.heartbeat_interval_s, 0)
+    open_shards = current(run).exclude(phase__in=_SETTLED).filter(finished="").count()
+    if _nobody_left(run):
+        lifecycle.tear_down(run, ahead, _NOBODY)
+    elif open_shards == 0 and run.t0_us is not None and now > run.t0_us:
+        lifecycle.hold(run, ahead, "every Shard has settled")
+    elif now >= lifecycle.deadline_us(run, plan):
+        lifecycle.hold(run, ahead, f"burst deadline; {open_shards:,} Shards unsettled")
+    else:
+        _mind_budget(run, plan)
+
+
+def _holding(run: Run) -> None:
+    plan = lifecycle.plan_of(run)
+    _fence_lost(run, plan)
+    assert run.t_hold_us is not None
+    now = lifecycle.now_us(run)
+    earliest = instant_ahead_us(now, plan.heartbeat_interval_s, 0)
+    wanted = run.t_hold_us + lifecycle.hold_us(plan)
+    if _nobody_left(run):
+        lifecycle.tear_down(run, earliest, _NOBODY)
+    elif earliest >= wanted - settings.RUN_TICK_INTERVAL_S * 1_500_000:
+        lifecycle.tear_down(run, max(wanted, earliest), f"held for {plan.hold_s:g} s")
+    else:
+        _mind_budget(run, plan)
+
+
+def _tearing_down(run: Run) -> None:
+    plan = lifecycle.plan_of(run)
+    _fence_lost(run, plan)
+    assert run.t_destroy_us is not None
+    limit_s = plan.destroy_timeout_s + DESTROY_GRACE_S
+    late = lifecycle.now_us(run) > run.t_destroy_us + round(limit_s * 1e6)
+    unfinished = current(run).filter(finished="").count()
+    if unfinished == 0:
+        lifecycle.collect(run, "every agent has finished or was lost")
+    elif late:
+        lifecycle.collect(run, f"{unfinished:,} agents did not finish in time")
+
+
+def _collecting(run: Run) -> None:
+    """Stop what still runs; sealing itself is an actor of its own."""
+    plan = lifecycle.plan_of(run)
+    store_plan(run, plan)
+    fleet = fleet_for(plan.fleet.driver)
+    waited_s = (lifecycle.now_us(run) - run.state_at_us) / 1e6
+    if fleet.alive(run.code):
+        if waited_s > settings.RUN_COLLECT_TIMEOUT_S:
+            fleet.end(run.code)
+        elif waited_s > settings.RUN_COLLECT_TIMEOUT_S / 2:
+            fleet.kill(run.code)
+    else:
+        worlds.finish(run)
+
+
+def is_quiet(run: Run) -> bool:
+    """Nothing of the Run can write to the bucket any more."""
+    plan = lifecycle.plan_of(run)
+    return not fleet_for(plan.fleet.driver).alive(run.code) and not worlds.alive(run)
+
+
+def _liveness(run: Run, plan: Plan, attempt: Attempt) -> Liveness:
+    if attempt.finished:
+        return Liveness.LIVE
+    launched = attempt.host.launched_at_us or 0
+    return liveness(
+        last_heard_us=max(attempt.heard_at_us or 0, launched),
+        listening_since_us=run.listening_since_us,
+        now_us=lifecycle.now_us(run),
+        interval_s=plan.heartbeat_interval_s,
+        lease_s=settings.RUN_LEASE_S,
+    )
+
+
+def _fence_lost(run: Run, plan: Plan) -> None:
+    """After RELEASE a lost Shard is not replaced; its agent is refused from now on."""
+    limit_us = lifecycle.now_us(run) - settings.RUN_LEASE_S * 1_000_000
+    quiet = Q(heard_at_us__lt=limit_us) | Q(heard_at_us__isnull=True)
+    candidates = current(run).filter(quiet, finished="").select_related("host")
+    lost = [a for a in candidates if _liveness(run, plan, a) is Liveness.LOST]
+    if not lost:
+        return
+    now = lifecycle.now_us(run)
+    for attempt in lost:
+        Attempt.objects.filter(pk=attempt.pk, fenced_at_us__isnull=True).update(
+            fenced_at_us=now, lost_at_us=now
+        )
+    lines = [
+        {
+            "kind": "liveness",
+            "shard": a.shard,
+            "attempt": a.number,
+            "liveness": Liveness.LOST.value,
+            "heard_at_us": a.heard_at_us,
+        }
+        for a in lost
+    ]
+    lifecycle.note(run, lines)
+
+
+def _nobody_left(run: Run) -> bool:
+    return not current(run).filter(finished="").exists() and not (
+        current(run).filter(finished=Finish.DONE).exists()
+    )
+
+
+def _mind_budget(run: Run, plan: Plan) -> None:
+    if run.launched_at is None or plan.max_duration_s is None:
+        return
+    spent_s = time.time() - run.launched_at.timestamp()
+    if spent_s > plan.max_duration_s:
+        detail = f"budget: max_duration_s {plan.max_duration_s:g} s reached"
+        lifecycle.stop_early(run, EndReason.ABORTED, detail)
+
+
+def _fail_if_late(run: Run, limit_s: float, why: str) -> None:
+    if lifecycle.now_us(run) - run.state_at_us > limit_s * 1e6:
+        lifecycle.stop_early(run, EndReason.FAILED, why)
+
+
+def listen_again() -> None:
+    """The site's ear opens (start-up): silence before now is nobody's fault."""
+    for run in Run.objects.exclude(state__in=(State.SEALED, State.DRAFT)):
+        if run.clock_boot_id and run.clock_boot_id != boot_id():
+            lifecycle.renew_clock(run)
+        Run.objects.filter(pk=run.pk).update(
+            listening_since_us=lifecycle.now_us(run),
+            tick_until_us=0,
+            ingest_until_us=0,
+            seal_until_us=0,
+        )
+
+
+def progress(run: Run) -> dict[str, int]:
+    """Gauges from the last heartbeats; for live pages, not for the record."""
+    names = ("sent", "created", "ready", "failed", "dead", "alive", "destroyed")
+    sums = run.attempts.filter(fenced_at_us__isnull=True).aggregate(
+        **{f"{name}_sum": Sum(name) for name in names}
+    )
+    counts = {name: sums[f"{name}_sum"] or 0 for name in names}
+    counts["hosts"] = Host.objects.filter(run=run).count()
+    counts["registered"] = run.hosts.filter(registered_at_us__isnull=False).count()
+    counts["armed"] = current(run).exclude(phase__in=("", "starting")).count()
+    counts["settled"] = current(run).filter(phase__in=_SETTLED).count()
+    counts["finished"] = current(run).exclude(finished="").count()
+    return counts
+
+
+_STEPS: dict[State, Callable[[Run], None]] = {
+    State.QUEUED: _queued,
+    State.PROVISIONING: _provisioning,
+    State.ARMING: _arming,
+    State.BURSTING: _bursting,
+    State.HOLDING: _holding,
+    State.TEARING_DOWN: _tearing_down,
+    State.COLLECTING: _collecting,
+}

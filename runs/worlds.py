@@ -1,0 +1,126 @@
+"""The simulated world of a sim Run: one process, apart from agents and site."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from django.conf import settings
+
+from runs import lifecycle, objects
+from runs.errors import FleetError
+from runs.models import Run
+from shardagent.wire import Plan
+
+START_TIMEOUT_S = 15
+TRUTH_URLS_MIN = 64
+SANDBOXES_PER_TRUTH_URL = 2_000
+URL_LIFETIME_S = 48 * 3600
+_worlds: list[subprocess.Popen[bytes]] = []
+
+
+def provider_config(run: Run) -> dict[str, str]:
+    """What an adapter needs to reach the Provider; never part of the record."""
+    if run.provider == "sim":
+        return {"address": run.world["address"], "secret": run.world["secret"]}
+    return {}
+
+
+def start(run: Run, plan: Plan) -> None:
+    """Start the Run's world unless it lives already; its address goes into the row."""
+    if run.provider != "sim" or alive(run):
+        return
+    folder = settings.DATA / "worlds" / run.code
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secret = secrets.token_urlsafe(24)
+    config = folder / "config.json"
+    _write_private(config, _config(run, plan, secret))
+    with (folder / "world.out").open("ab") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "runs.simworld", "--config", str(config)],
+            cwd=Path(__file__).resolve().parents[1],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+    address = _ready_address(child)
+    _worlds.append(child)
+    run.world = {"address": address, "secret": secret, "pid": child.pid}
+    Run.objects.filter(pk=run.pk).update(world=run.world)
+
+
+def alive(run: Run) -> bool:
+    _reap()
+    pid = run.world.get("pid")
+    if not pid:
+        return False
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"runs.simworld" in words and any(
+        f"/worlds/{run.code}/".encode() in word for word in words
+    )
+
+
+def finish(run: Run) -> None:
+    """Tell the world to close its truth and leave; it may take some seconds."""
+    if run.provider == "sim" and alive(run):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(run.world["pid"], signal.SIGTERM)
+
+
+def _config(run: Run, plan: Plan, secret: str) -> dict[str, object]:
+    count = max(TRUTH_URLS_MIN, plan.sandbox_count // SANDBOXES_PER_TRUTH_URL)
+    clock = lifecycle.clock_of(run)
+    return {
+        "run": run.code,
+        "seed": plan.seed,
+        "sandbox_count": plan.sandbox_count,
+        "world": plan.world,
+        "listen": "127.0.0.1:0",
+        "secret": secret,
+        "clock": {
+            "base_wall_us": clock.base_wall_us,
+            "base_mono_raw_ns": clock.base_mono_ns,
+        },
+        "truth_urls": [
+            objects.put_url(
+                f"runs/{run.code}/truth-{seq:06d}.ndjson.zst", URL_LIFETIME_S
+            )
+            for seq in range(count)
+        ],
+    }
+
+
+def _ready_address(child: subprocess.Popen[bytes]) -> str:
+    assert child.stdout is not None
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and child.poll() is None:
+        ready, _, _ = select.select([child.stdout], [], [], 0.2)
+        if ready:
+            words = child.stdout.readline().decode().split()
+            if words[:1] == ["ready"]:
+                return words[1]
+            break
+    child.kill()
+    raise FleetError("the simulated world did not start; see its world.out")
+
+
+def _write_private(path: Path, value: object) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        json.dump(value, file)
+
+
+def _reap() -> None:
+    _worlds[:] = [child for child in _worlds if child.poll() is None]

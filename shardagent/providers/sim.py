@@ -1,0 +1,222 @@
+"""The simulated Provider's adapter: one socket to the world, many calls in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import orjson
+
+from shardagent.errors import Cause, ConfigError, Origin, ProviderError
+from shardagent.providers.base import Answer, Created, Listed, Sent, Wanted
+from shardagent.wire import Plan
+
+ANSWER_BYTES_MAX = 16 * 1_048_576
+
+
+class SimProvider:
+    """config: `address` ("host:port" or "unix:/path") and `secret`."""
+
+    slug = "sim"
+    supports_witness = True
+
+    def __init__(self, config: Mapping[str, str], plan: Plan) -> None:
+        try:
+            self._address = config["address"]
+            self._secret = config["secret"]
+        except KeyError as missing:
+            raise ConfigError(f"sim needs {missing} in its configuration") from None
+        self._wire: _Wire | None = None
+        self._connecting = asyncio.Lock()
+
+    async def warm(self, connections: int) -> int:
+        """One multiplexed connection carries every call; so there is one."""
+        await self._connected()
+        return min(1, connections)
+
+    async def create(self, wanted: Wanted, sent: Sent) -> Created:
+        reused = self._wire is not None and self._wire.open
+        before = time.monotonic_ns()
+        wire = await self._connected()
+        connect_us = None if reused else (time.monotonic_ns() - before) // 1_000
+        values = await wire.call(
+            sent, "create", wanted.sandbox, dict(wanted.labels), wanted.ttl_s
+        )
+        return Created(str(values[0]), reused=reused, connect_us=connect_us)
+
+    async def execute(
+        self, provider_id: str, command: Sequence[str], sent: Sent, timeout_s: float
+    ) -> Answer:
+        wire = await self._connected()
+        code, output = await wire.call(
+            sent, "exec", provider_id, list(command), timeout_s
+        )
+        return Answer(code, output)
+
+    async def start_witness(self, provider_id: str, nonce: str, sent: Sent) -> None:
+        wire = await self._connected()
+        await wire.call(sent, "witness", provider_id, nonce)
+
+    async def probe(
+        self,
+        provider_id: str,
+        command: Sequence[str],
+        challenge: str | None,
+        sent: Sent,
+        timeout_s: float,
+    ) -> Answer:
+        wire = await self._connected()
+        code, output, ticks, digest = await wire.call(
+            sent, "probe", provider_id, list(command), challenge
+        )
+        return Answer(code, output, ticks, digest)
+
+    async def destroy(self, provider_id: str, sent: Sent) -> None:
+        wire = await self._connected()
+        await wire.call(sent, "destroy", provider_id)
+
+    async def list(self, labels: Mapping[str, str]) -> list[Listed]:
+        wire = await self._connected()
+        found: list[Listed] = []
+        offset: int | None = 0
+        while offset is not None:
+            page, offset = await wire.call(_nothing, "list", dict(labels), offset)
+            found += [Listed(provider_id, carried) for provider_id, carried in page]
+        return found
+
+    async def drill(self, verb: str, *values: object) -> Any:
+        """Verbs that no vendor has (stats, finish, hibernate, kill)."""
+        wire = await self._connected()
+        return await wire.call(_nothing, verb, *values)
+
+    async def close(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+
+    async def _connected(self) -> _Wire:
+        wire = self._wire
+        if wire is not None and wire.open:
+            return wire
+        async with self._connecting:
+            if self._wire is not None and self._wire.open:
+                return self._wire
+            loop = asyncio.get_running_loop()
+            try:
+                if self._address.startswith("unix:"):
+                    path = self._address.removeprefix("unix:")
+                    _, wire = await loop.create_unix_connection(_Wire, path)
+                else:
+                    host, _, port = self._address.rpartition(":")
+                    _, wire = await loop.create_connection(_Wire, host, int(port))
+            except OSError as error:
+                raise _lost(f"cannot connect: {error}") from error
+            try:
+                await wire.call(_nothing, "hello", self._secret)
+            except BaseException:
+                wire.close()
+                raise
+            self._wire = wire
+            return wire
+
+
+class _Wire(asyncio.Protocol):
+    """One connection; see runs/simworld/server.py for what is said on it.
+
+    What is written in one turn of the loop leaves in one write, and `sent` is called
+    right before it: that is when the first byte reaches the socket.
+    """
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._rest = b""
+        self._next_id = 0
+        self._calls: dict[int, asyncio.Future[list[Any]]] = {}
+        self._out: list[bytes] = []
+        self._sent: list[Sent] = []
+        self.open = False
+
+    async def call(self, sent: Sent, verb: str, *values: object) -> list[Any]:
+        """One request and its answer; raises what the answer says."""
+        if not self.open:
+            raise _lost("the connection is closed")
+        self._next_id += 1
+        request_id = self._next_id
+        answer: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._calls[request_id] = answer
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(
+            orjson.dumps([request_id, verb, *values], option=orjson.OPT_APPEND_NEWLINE)
+        )
+        self._sent.append(sent)
+        try:
+            return await answer
+        finally:
+            self._calls.pop(request_id, None)
+
+    def close(self) -> None:
+        self.open = False
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.open = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
+        self._fail(_lost(f"connection lost: {exc or 'closed by the other side'}"))
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        try:
+            if len(self._rest) > ANSWER_BYTES_MAX:
+                raise ValueError("answer too long")
+            for line in lines:
+                self._answered(*orjson.loads(line))
+        except (ValueError, TypeError) as error:
+            self._fail(_lost(f"unintelligible answer: {error}"))
+            self.close()
+
+    def _answered(self, request_id: int | None, failed: int, *values: Any) -> None:
+        if request_id is None:
+            self._fail(_provider_error(*values))
+            return
+        answer = self._calls.get(request_id)
+        if answer is None or answer.done():
+            return  # its caller has given up
+        if failed:
+            answer.set_exception(_provider_error(*values))
+        else:
+            answer.set_result(list(values))
+
+    def _flush(self) -> None:
+        for sent in self._sent:
+            sent()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+        self._sent.clear()
+
+    def _fail(self, error: ProviderError) -> None:
+        for answer in self._calls.values():
+            if not answer.done():
+                answer.set_exception(
+                    ProviderError(error.cause, error.origin, error.message)
+                )
+
+
+def _provider_error(cause: str, status: int, message: str) -> ProviderError:
+    return ProviderError(Cause(cause), Origin.PROVIDER, message, status=status)
+
+
+def _lost(message: str) -> ProviderError:
+    return ProviderError(Cause.NETWORK, Origin.NETWORK, message)
+
+
+def _nothing() -> None:
+    """For calls whose sending nobody measures."""

@@ -1,0 +1,98 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runs.errors import PlanError
+from runs.plan import freeze, parse_plan, read_plan
+
+
+def parse(asked: object) -> Any:
+    return parse_plan(asked, sandbox_count_max=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("asked", "fields"),
+    [
+        ({}, {"provider", "sandbox_count"}),
+        ([], {"plan"}),
+        ({"provider": "sim", "sandbox_count": 0}, {"sandbox_count"}),
+        ({"provider": "sim", "sandbox_count": 10**9}, {"sandbox_count"}),
+        ({"provider": "sim", "sandbox_count": 1_500_000}, {"sandbox_count"}),
+        ({"provider": "nope", "sandbox_count": 1}, {"provider"}),
+        ({"provider": "sim", "sandbox_count": 1, "hold_s": -1}, {"hold_s"}),
+        ({"provider": "sim", "sandbox_count": 1, "hodl_s": 1}, {"hodl_s"}),
+        (
+            {"provider": "sim", "sandbox_count": 1, "load": {"shape": "x", "y": 1}},
+            {"load.shape", "load.y"},
+        ),
+        ({"provider": "sim", "sandbox_count": 1, "hold_s": float("nan")}, {"hold_s"}),
+        ({"provider": "sim", "sandbox_count": 9, "target": 10}, {"target"}),
+        (
+            {"provider": "sim", "sandbox_count": 9, "ready_expect": "("},
+            {"ready_expect"},
+        ),
+        (
+            {"provider": "sim", "sandbox_count": 9, "thresholds": {"loop_lag_ms": 101}},
+            {"thresholds.loop_lag_ms"},
+        ),
+        (
+            {"provider": "sim", "sandbox_count": 9, "thresholds": {"luck": 1}},
+            {"thresholds.luck"},
+        ),
+        (
+            {"provider": "sim", "sandbox_count": 9, "ranked": True, "hold_s": 5},
+            {"ranked"},
+        ),
+        (
+            {"provider": "sim", "sandbox_count": 9, "load": {"shape": "staggered"}},
+            {"load.stagger_us"},
+        ),
+    ],
+)
+def test_each_bad_field_gets_its_own_message(asked: object, fields: set[str]) -> None:
+    with pytest.raises(PlanError) as caught:
+        parse(asked)
+    assert set(caught.value.messages) == fields
+    assert all(caught.value.messages.values())
+
+
+@given(count=st.integers(1, 1_000_000), per_shard=st.integers(50, 10_000))
+def test_shards_partition_the_sandboxes(count: int, per_shard: int) -> None:
+    plan = parse(
+        {"provider": "sim", "sandbox_count": count, "sandboxes_per_shard": per_shard}
+    )
+    assert sum(len(plan.sandboxes_of(i)) for i in range(plan.shard_count)) == count
+    assert plan.sandboxes_of(0).start == 0
+    assert plan.sandboxes_of(plan.shard_count - 1).stop == count
+
+
+def test_a_tighter_threshold_is_taken() -> None:
+    plan = parse(
+        {"provider": "sim", "sandbox_count": 9, "thresholds": {"loop_lag_ms": 50}}
+    )
+    assert plan.thresholds == {"loop_lag_ms": 50}
+
+
+def test_shard_count_that_contradicts_the_size_is_refused() -> None:
+    with pytest.raises(PlanError, match="shard_count"):
+        parse(
+            {
+                "provider": "sim",
+                "sandbox_count": 1_000,
+                "sandboxes_per_shard": 100,
+                "shard_count": 3,
+            }
+        )
+
+
+def test_a_frozen_plan_reads_back_the_same() -> None:
+    plan = freeze(
+        parse({"provider": "local", "sandbox_count": 200}),
+        code="local-1234",
+        now_us=1,
+        software={"version": "0"},
+    )
+    assert plan.seed > 0
+    assert read_plan(plan.model_dump(mode="json"), "local-1234") == plan

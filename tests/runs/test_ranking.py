@@ -1,0 +1,77 @@
+from dataclasses import replace
+
+from runs.ranking import Launch, boards, class_of
+
+TODAY = 20_000
+RUN = Launch(
+    code="a",
+    provider="alpha",
+    class_id="c",
+    day=TODAY,
+    state="sealed",
+    verdict="VALID",
+    target=1_000,
+    held=1_000,
+    harness=0,
+    tti_p99_us=500_000,
+)
+
+
+def runs(provider: str, *held: int, **changes: object) -> list[Launch]:
+    return [
+        replace(
+            RUN,
+            code=f"{provider}{i}",
+            provider=provider,
+            day=TODAY - i,
+            held=h,
+            **changes,
+        )  # type: ignore[arg-type]
+        for i, h in enumerate(held)
+    ]
+
+
+def test_wholly_better_providers_rank_first_and_overlap_shares_a_rank() -> None:
+    launches = runs("good", 999, 998, 997) + runs("even", 999, 990, 997)
+    launches += runs("bad", 500, 510, 520)
+    (board,) = boards(launches, TODAY)
+    assert [(p.provider, p.rank) for p in board.places] == [
+        ("good", 1),
+        ("even", 1),
+        ("bad", 3),
+    ]
+
+
+def test_fewer_than_three_runs_on_three_days_are_not_ranked() -> None:
+    same_day = [replace(x, day=TODAY) for x in runs("one", 999, 999, 999)]
+    (board,) = boards(same_day + runs("two", 1_000, 1_000), TODAY)
+    assert {p.label for p in board.places} == {"few runs"}
+    assert {p.rank for p in board.places} == {None}
+
+
+def test_every_launch_stays_listed_but_only_valid_ones_count() -> None:
+    launches = runs("p", 900, 910, 920)
+    launches += [replace(RUN, code="x", provider="p", verdict="INVALID", held=1_000)]
+    launches += [replace(RUN, code="y", provider="p", verdict="SUSPECT", held=1_000)]
+    launches += [replace(RUN, code="z", provider="p", state="arming", held=None)]
+    launches += [replace(RUN, code="h", provider="p", harness=21)]
+    (board,) = boards(launches, TODAY)
+    (place,) = board.places
+    assert place.share_held == 0.91
+    assert len(place.used) == 3
+    assert len(place.launched) == 7
+
+
+def test_old_runs_leave_the_board() -> None:
+    assert boards([replace(RUN, day=TODAY - 30)], TODAY) == []
+
+
+def test_harness_losses_leave_the_denominator() -> None:
+    (board,) = boards([replace(RUN, held=980, harness=20)], TODAY)
+    assert board.places[0].share_held == 1
+
+
+def test_a_class_changes_with_the_load_but_not_with_the_note() -> None:
+    plan = {"sandbox_count": 10, "hold_s": 60, "note": "x"}
+    assert class_of(plan) == class_of({**plan, "note": "y"})
+    assert class_of(plan) != class_of({**plan, "hold_s": 61})
