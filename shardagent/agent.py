@@ -177,7 +177,7 @@ class Agent:
 
     async def _register(self, site: Site) -> RegisterAnswer | None:
         retrying = tenacity.AsyncRetrying(
-            wait=tenacity.wait_exponential_jitter(0.2, 5),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
             stop=tenacity.stop_after_delay(REGISTER_LIMIT_S),
             retry=tenacity.retry_if_exception(
                 lambda error: (

@@ -176,7 +176,7 @@ class Uploads:
     async def _store(self, lane: Lane, segment: Segment, url: str) -> None:
         content = segment.path.read_bytes()
         retrying = tenacity.AsyncRetrying(
-            wait=tenacity.wait_exponential_jitter(RETRY_FIRST_S, RETRY_MAX_S),
+            wait=tenacity.wait_random_exponential(RETRY_FIRST_S, RETRY_MAX_S),
             retry=tenacity.retry_if_exception(
                 lambda error: (
                     isinstance(error, StorageError)
