@@ -48,6 +48,7 @@ FLUSH_TICK_S = 0.1
 HEALTH_INTERVAL_S = 5.0
 CLOSE_LIMIT_S = 5.0  # for the Provider's connections
 STORE_LIMIT_S = 600.0  # at the end, for what is not stored yet
+LEFTOVER_LIMIT_S = 60.0  # the same for what an earlier process left
 FINAL_BEAT_LIMIT_S = 60.0  # at the end, for the site to hear that we finished
 REFUSED_LIMIT_S = 20.0  # for storing, once the site refuses us or we failed
 STOP_LIMIT_S = 8.0  # from SIGTERM to the end of the process …
@@ -137,6 +138,7 @@ class Agent:
         self._away = False
         self._stopping = asyncio.Event()
         self._give_up = asyncio.Event()  # what is not stored now stays in the spool
+        self._unheard = asyncio.Event()  # no beat of ours will be taken any more
 
     def stop(self) -> None:
         """SIGTERM: destroy what is held, store the record, within STOP_LIMIT_S."""
@@ -144,9 +146,7 @@ class Agent:
             return
         self._stopping.set()
         self._give_up_in(STOP_LIMIT_S)
-        text = f"told to terminate: {STOP_DESTROY_S:g} s to destroy what is held"
-        limit_us = int(STOP_DESTROY_S * 1e6)
-        self._stop_shards(Finish.ABORTED, text, limit_us=limit_us)
+        self._terminate_shards()
 
     async def run(self) -> int:
         """Register, carry the Shards to their end; 0 where the site knows it all."""
@@ -208,7 +208,9 @@ class Agent:
             if lease in older or post.spool.released:
                 # What it created is not known here: nothing is made or destroyed.
                 text = "an earlier process of this attempt ended midway"
-                post.spool.end(self._clock.now_us(), text)
+                now = self._clock.now_us()
+                post.spool.log(now, "ERROR", text)
+                post.spool.end(now)
 
     async def _carry(
         self, site: Site, session: aiohttp.ClientSession, registered: RegisterAnswer
@@ -229,6 +231,8 @@ class Agent:
             for post in self._posts:
                 if not post.spool.sealed:
                     self._begin(post, registered, tasks)
+            if self._stopping.is_set():
+                self._terminate_shards()
             homes = [
                 tasks.create_task(self._see_home(post, uploads))
                 for post in self._posts
@@ -293,11 +297,12 @@ class Agent:
         post.spool.cut()
         uploads.kick()
         stored = uploads.stored(post.spool)
-        if await self._bounded(stored, STORE_LIMIT_S, self._give_up):
+        limit_s = STORE_LIMIT_S if post.runner else LEFTOVER_LIMIT_S
+        if await self._bounded(stored, limit_s, self._give_up):
             post.stored = True
             self._beat_soon.set()
             said = post.acknowledged.wait()
-            if await self._bounded(said, FINAL_BEAT_LIMIT_S, self._give_up):
+            if await self._bounded(said, FINAL_BEAT_LIMIT_S, self._unheard):
                 post.spool.forget()
                 return
         post.left = True
@@ -337,6 +342,7 @@ class Agent:
             try:
                 exchange = await site.heartbeat(beats)
             except FencedError as error:
+                self._unheard.set()
                 self._give_up_in(REFUSED_LIMIT_S)
                 self._stop_shards(Finish.FENCED, f"the site refuses us: {error}")
                 return
@@ -412,6 +418,11 @@ class Agent:
 
     # The end.
 
+    def _terminate_shards(self) -> None:
+        text = f"told to terminate: {STOP_DESTROY_S:g} s to destroy what is held"
+        limit_us = int(STOP_DESTROY_S * 1e6)
+        self._stop_shards(Finish.ABORTED, text, limit_us=limit_us)
+
     def _stop_shards(
         self, why: Finish, text: str, *, limit_us: int | None = None
     ) -> None:
@@ -420,14 +431,23 @@ class Agent:
                 post.runner.stop(why, text, limit_us=limit_us)
 
     def _give_up_in(self, limit_s: float) -> None:
-        asyncio.get_running_loop().call_later(limit_s, self._give_up.set)
+        loop = asyncio.get_running_loop()
+        loop.call_later(limit_s, self._give_up.set)
+        loop.call_later(limit_s, self._unheard.set)
 
     def _fail(self, error: Exception) -> None:
         """Our own bug ended the work: say so in every record that is not complete."""
         self._give_up_in(REFUSED_LIMIT_S)
         now = self._clock.now_us()
         for post in self._posts:
+            post.spool.log(now, "ERROR", f"the agent failed: {_innermost(error)!r}")
             if post.runner is not None:
                 post.runner.shard.fail(now)
                 post.runner = None
-            post.spool.end(now, f"the agent failed: {error!r}")
+            post.spool.end(now)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

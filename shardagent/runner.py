@@ -164,7 +164,9 @@ class Runner:
         except Exception as failure:  # an adapter's bug is one failed call, no more
             if isinstance(failure, TimeoutError) and deadline.expired():
                 text = f"no answer within {call.timeout_s:.3g} s"
-                error = ProviderError(Cause.TIMEOUT, Origin.PROVIDER, text)
+                # Not even sent: it was the way to the Provider that did not open.
+                origin = Origin.NETWORK if sent_us is None else Origin.PROVIDER
+                error = ProviderError(Cause.TIMEOUT, origin, text)
             else:
                 error = self._ours(call, failure)
         done_us = clock.now_us()

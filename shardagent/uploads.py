@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import tenacity
+import yarl
 
 from shardagent.clock import Clock
 from shardagent.errors import SiteError, StorageError
@@ -196,7 +197,7 @@ class Uploads:
     async def _put(self, url: str, content: bytes) -> None:
         try:
             async with self._session.put(
-                url,
+                yarl.URL(url, encoded=True),  # signed as it stands
                 data=content,
                 timeout=self._timeout,
                 headers={"Content-Type": CONTENT_TYPE},

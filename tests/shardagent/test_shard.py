@@ -448,7 +448,7 @@ def drives(draw: st.DrawFn) -> Drive:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(drives())
 def test_whatever_happens_every_sandbox_is_accounted_for(drive: Drive) -> None:
     drive.run()
