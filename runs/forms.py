@@ -1,0 +1,239 @@
+"""The "New run" form: a Plan's parameters as fields, checked by plan.py alone."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+
+from runs.errors import PlanError
+from runs.launch import checked_plan
+from runs.plan import PROVIDERS
+from shardagent.wire import Plan, Shape
+
+_PROVIDER_LABELS = {
+    "sim": "sim (simulated, known truth)",
+    "local": "local (real processes on this machine)",
+}
+_SHAPE_LABELS = {
+    Shape.BURST: "burst (all at T0)",
+    Shape.STAGGERED: "staggered (one every few ms)",
+    Shape.SEQUENTIAL: "sequential (one at a time)",
+    Shape.STAIRCASE: "staircase (steps, each held)",
+}
+_NUMBERS = (
+    "sandbox_count",
+    "sandboxes_per_shard",
+    "target",
+    "hold_s",
+    "probe_interval_s",
+    "create_timeout_s",
+    "ready_timeout_s",
+    "probe_timeout_s",
+    "probe_failures_max",
+    "final_spread_s",
+    "heartbeat_interval_s",
+    "flush_interval_s",
+    "seed",
+    "max_duration_s",
+)
+_NESTED = {
+    "load_shape": ("load", "shape"),
+    "load_steps": ("load", "steps"),
+    "load_step_s": ("load", "step_s"),
+    "spec_cpu": ("spec", "cpu"),
+    "spec_memory_mb": ("spec", "memory_mb"),
+    "fleet_shards_per_host": ("fleet", "shards_per_host"),
+}
+_FIELD_OF = {
+    **{".".join(path): name for name, path in _NESTED.items()},
+    "load.stagger_us": "stagger_ms",
+    "load": "load_shape",
+    "fleet": "fleet_shards_per_host",
+}
+
+
+def _number(label: str, help_text: str = "", placeholder: str = "") -> forms.CharField:
+    widget = forms.TextInput(
+        attrs={
+            "inputmode": "decimal",
+            "placeholder": placeholder,
+            "autocomplete": "off",
+        }
+    )
+    return forms.CharField(
+        label=label, help_text=help_text, required=False, max_length=30, widget=widget
+    )
+
+
+def _default(name: str) -> str:
+    return f"{Plan.model_fields[name].default:g}"
+
+
+class NewRunForm(forms.Form):
+    """Empty fields take the product's defaults, which stand in them as placeholders."""
+
+    provider = forms.ChoiceField(
+        choices=[(p, _PROVIDER_LABELS.get(p, p)) for p in PROVIDERS], required=False
+    )
+    sandbox_count = _number("Sandboxes", "How many to ask for", "1000")
+    sandboxes_per_shard = _number(
+        "Sandboxes a Shard", "One agent drives one Shard", "100"
+    )
+    target = _number("Target", "What “held” is measured against", "all of them")
+    load_shape = forms.ChoiceField(
+        label="Load",
+        choices=[(s.value, _SHAPE_LABELS[s]) for s in Shape],
+        required=False,
+    )
+    stagger_ms = _number("Stagger (ms)", "Staggered: between two creates")
+    load_steps = _number("Steps", "Staircase: how many")
+    load_step_s = _number("Step (s)", "Staircase: from one step to the next")
+    hold_s = _number(
+        "Hold (s)", "All stay alive together this long", _default("hold_s")
+    )
+    probe_interval_s = _number(
+        "Probe interval (s)", "Each sandbox is asked this often", "5"
+    )
+    witness = forms.BooleanField(
+        label="Witness",
+        required=False,
+        initial=True,
+        help_text="A process in each sandbox proves it was not suspended",
+    )
+    ranked = forms.BooleanField(
+        label="Ranked",
+        required=False,
+        help_text="Stays on the leaderboard whatever becomes of it",
+    )
+    create_timeout_s = _number("Create timeout (s)", "", _default("create_timeout_s"))
+    ready_timeout_s = _number("Readiness timeout (s)", "", _default("ready_timeout_s"))
+    probe_timeout_s = _number("Probe timeout (s)", "", _default("probe_timeout_s"))
+    probe_failures_max = _number("Failures until dead", "Consecutive probes", "3")
+    final_spread_s = _number(
+        "Final spread (s)",
+        "Final probes are spread over it",
+        _default("final_spread_s"),
+    )
+    heartbeat_interval_s = _number("Heartbeat interval (s)", "", "2")
+    flush_interval_s = _number(
+        "Flush interval (s)", "The most a killed host loses", "2"
+    )
+    ready_command = forms.CharField(
+        label="Readiness command",
+        required=False,
+        max_length=2_000,
+        help_text="As a shell would split it; empty: the Provider's default",
+    )
+    ready_expect = forms.CharField(
+        label="Readiness output",
+        required=False,
+        max_length=500,
+        help_text="A regular expression that its output must match",
+    )
+    probe_command = forms.CharField(
+        label="Probe command", required=False, max_length=2_000
+    )
+    spec_cpu = _number("CPU", "Cores a sandbox", "1")
+    spec_memory_mb = _number("Memory (MB)", "A sandbox", "512")
+    fleet_shards_per_host = _number("Shards a host", "", "at most 10 hosts")
+    seed = _number("Seed", "For simulated worlds and probe phases", "random")
+    max_duration_s = _number(
+        "Give up after (s)", "The Run's budget of time", "no limit"
+    )
+    world = forms.CharField(
+        label="Simulated world",
+        required=False,
+        max_length=4_000,
+        widget=forms.Textarea(
+            attrs={"rows": 3, "placeholder": '{"deaths": 5, "never_ready": 2}'}
+        ),
+        help_text="Provider sim only: a JSON object; see the methodology page",
+    )
+    note = forms.CharField(label="Note", required=False, max_length=500)
+
+    plan: Plan | None = None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if self.errors:
+            return cleaned
+        try:
+            self.plan = checked_plan(self.asked(cleaned))
+        except PlanError as error:
+            for path, message in error.messages.items():
+                name = _FIELD_OF.get(path, path.split(".")[0])
+                said = message[:1].upper() + message[1:]
+                self.add_error(name if name in self.fields else None, said)
+        return cleaned
+
+    def asked(self, cleaned: Mapping[str, Any]) -> dict[str, Any]:
+        """The Plan as the API would be sent it: empty fields left out."""
+        asked: dict[str, Any] = {
+            "provider": cleaned["provider"] or None,
+            "witness": cleaned["witness"],
+            "ranked": cleaned["ranked"],
+        }
+        for name in _NUMBERS:
+            if cleaned[name]:
+                asked[name] = cleaned[name]
+        for name, (outer, inner) in _NESTED.items():
+            if cleaned[name]:
+                asked.setdefault(outer, {})[inner] = cleaned[name]
+        asked |= self._texts(cleaned)
+        if cleaned["stagger_ms"]:
+            asked.setdefault("load", {})["stagger_us"] = _to_us(cleaned["stagger_ms"])
+        return asked
+
+    def _texts(self, cleaned: Mapping[str, Any]) -> dict[str, Any]:
+        texts: dict[str, Any] = {}
+        for name in ("ready_command", "probe_command"):
+            if cleaned[name]:
+                try:
+                    texts[name] = shlex.split(cleaned[name])
+                except ValueError as error:
+                    raise PlanError({name: f"cannot be split: {error}"}) from None
+        for name in ("ready_expect", "note"):
+            if cleaned[name]:
+                texts[name] = cleaned[name]
+        if cleaned["world"]:
+            try:
+                texts["world"] = json.loads(cleaned["world"])
+            except ValueError as error:
+                raise PlanError({"world": f"is not JSON: {error}"}) from None
+        return texts
+
+    @property
+    def main_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in _MAIN]
+
+    @property
+    def load_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in _LOAD]
+
+    @property
+    def other_fields(self) -> list[forms.BoundField]:
+        return [self[name] for name in self.fields if name not in {*_MAIN, *_LOAD}]
+
+
+_MAIN = (
+    "provider",
+    "sandbox_count",
+    "hold_s",
+    "probe_interval_s",
+    "sandboxes_per_shard",
+    "target",
+    "witness",
+    "ranked",
+)
+_LOAD = ("load_shape", "stagger_ms", "load_steps", "load_step_s")
+
+
+def _to_us(milliseconds: str) -> object:
+    try:
+        return round(float(milliseconds) * 1_000)
+    except (ValueError, OverflowError):
+        return milliseconds  # plan.py says what is wrong with it

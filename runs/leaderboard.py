@@ -1,0 +1,88 @@
+"""From the Runs' rows to the leaderboard; needs no ClickHouse scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from runs.models import Run, State
+from runs.ranking import WINDOW_DAYS, Board, Launch, boards, class_of
+
+LAUNCHES_MAX = 10_000
+
+
+def current_boards(now: datetime) -> Sequence[Board]:
+    """Every ranked launch of the window, judged by ranking.py."""
+    since = now - timedelta(days=WINDOW_DAYS + 1)
+    rows = Run.objects.filter(ranked=True, launched_at__gte=since).order_by("id")
+    return boards([_launch(run) for run in rows[:LAUNCHES_MAX]], _day(now))
+
+
+def ranked_launches(now: datetime) -> int:
+    since = now - timedelta(days=WINDOW_DAYS + 1)
+    return Run.objects.filter(ranked=True, launched_at__gte=since).count()
+
+
+def board_json(board: Board, plans: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A board as the API gives it; plans: class id → a Plan of that class."""
+    plan = plans.get(board.class_id, {})
+    return {
+        "class": board.class_id,
+        "target": plan.get("target"),
+        "load": plan.get("load"),
+        "hold_s": plan.get("hold_s"),
+        "spec": plan.get("spec"),
+        "items": [
+            {
+                "rank": place.rank,
+                "provider": place.provider,
+                "share_held": place.share_held,
+                "share_held_ci95": (
+                    None if place.low is None else [place.low, place.high]
+                ),
+                "tti_p99_us": place.tti_p99_us,
+                "used": len(place.used),
+                "launched": len(place.launched),
+                "label": place.label,
+                "runs": [
+                    {"code": x.code, "state": x.state, "verdict": x.verdict}
+                    for x in place.launched
+                ],
+            }
+            for place in board.places
+        ],
+    }
+
+
+def class_plans() -> dict[str, dict[str, Any]]:
+    """A Plan for each class among the ranked Runs, to describe it."""
+    rows = Run.objects.filter(ranked=True).order_by("-id")[:LAUNCHES_MAX]
+    return {class_of(run.plan): run.plan for run in rows}
+
+
+def _launch(run: Run) -> Launch:
+    summary = run.summary or {}
+    outcomes = summary.get("outcomes", {})
+    held = summary.get("held")
+    tti = summary.get("latency", {}).get("tti", {})
+    assert run.launched_at is not None
+    return Launch(
+        code=run.code,
+        provider=run.provider,
+        class_id=class_of(run.plan),
+        day=_day(run.launched_at),
+        state=run.state,
+        verdict=(summary.get("verdict") or {}).get("level")
+        if run.state == State.SEALED
+        else None,
+        target=int(run.plan["target"]),
+        held=held["proven"] if held else None,
+        harness=outcomes.get("unobserved", 0) + outcomes.get("not_attempted", 0),
+        tti_p99_us=tti.get("p99_us"),
+        quota_bound="quota-bound" in summary.get("labels", []),
+    )
+
+
+def _day(at: datetime) -> int:
+    return int(at.astimezone(UTC).timestamp() // 86_400)

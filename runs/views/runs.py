@@ -1,0 +1,28 @@
+"""The list of Runs."""
+
+from __future__ import annotations
+
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from runs.api.shapes import run_json
+from runs.models import Run, State
+
+PAGE = 25
+
+
+@require_GET
+def runs(request: HttpRequest) -> HttpResponse:
+    page = Paginator(visible_to(request), PAGE).get_page(request.GET.get("page"))
+    rows = [{"run": run, "json": run_json(run)} for run in page.object_list]
+    return render(request, "runs/runs.html", {"page": page, "rows": rows})
+
+
+def visible_to(request: HttpRequest) -> QuerySet[Run]:
+    """All to an operator; to others, those that are sealed and published."""
+    if request.user.is_authenticated:
+        return Run.objects.all()
+    return Run.objects.filter(state=State.SEALED, published_at__isnull=False)

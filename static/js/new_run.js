@@ -1,0 +1,39 @@
+// The estimate beside the form, asked anew while the operator types.
+const DELAY_MS = 250;
+const form = document.querySelector("[data-estimate]");
+const here = document.querySelector("[data-estimate-here]");
+let timer = 0;
+let asked = 0;
+
+async function estimate() {
+  const mine = ++asked;
+  const fields = new URLSearchParams(new FormData(form));
+  fields.delete("csrfmiddlewaretoken");
+  try {
+    const answer = await fetch(`${form.dataset.estimate}?${fields}`);
+    if (answer.ok && mine === asked) here.innerHTML = await answer.text();
+  } catch {
+    here.textContent = "The site does not answer; the estimate is missing.";
+  }
+}
+
+function showLoadFields() {
+  const shape = form.elements.load_shape.value;
+  const needed = {
+    stagger_ms: shape === "staggered",
+    load_steps: shape === "staircase",
+    load_step_s: shape === "staircase",
+  };
+  for (const [name, shown] of Object.entries(needed)) {
+    form.querySelector(`.field.${name}`).hidden = !shown;
+  }
+  form.querySelector(".field.world").hidden = form.elements.provider.value !== "sim";
+}
+
+form.addEventListener("input", () => {
+  showLoadFields();
+  clearTimeout(timer);
+  timer = setTimeout(estimate, DELAY_MS);
+});
+showLoadFields();
+estimate();
