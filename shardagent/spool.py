@@ -247,10 +247,9 @@ class ShardSpool:
         text = " ".join(self._scrubber.clean(text).split())[:LOG_LINE_MAX]
         self.lines.add(f"{at} {level} {text}\n".encode(errors="replace"), at)
 
-    def end(self, at: int, text: str) -> None:
+    def end(self, at: int) -> None:
         """Finish a record that its Shard did not finish."""
         if not self.sealed:
-            self.log(at, "ERROR", text)
             self.event(Kind.AGENT_FINISHED, at, reason=Finish.ERROR)
 
     def forget(self) -> None:

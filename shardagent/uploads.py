@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import tenacity
+import yarl
 
 from shardagent.clock import Clock
 from shardagent.errors import SiteError, StorageError
@@ -176,7 +177,7 @@ class Uploads:
     async def _store(self, lane: Lane, segment: Segment, url: str) -> None:
         content = segment.path.read_bytes()
         retrying = tenacity.AsyncRetrying(
-            wait=tenacity.wait_exponential_jitter(RETRY_FIRST_S, RETRY_MAX_S),
+            wait=tenacity.wait_random_exponential(RETRY_FIRST_S, RETRY_MAX_S),
             retry=tenacity.retry_if_exception(
                 lambda error: (
                     isinstance(error, StorageError)
@@ -196,7 +197,7 @@ class Uploads:
     async def _put(self, url: str, content: bytes) -> None:
         try:
             async with self._session.put(
-                url,
+                yarl.URL(url, encoded=True),  # signed as it stands
                 data=content,
                 timeout=self._timeout,
                 headers={"Content-Type": CONTENT_TYPE},
