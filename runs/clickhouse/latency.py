@@ -91,7 +91,9 @@ FROM measures GROUP BY phase ORDER BY phase LIMIT 10
 """
 )
 # The sorted latencies stay in ClickHouse.
-_LATENCY = f"SELECT * EXCEPT (came, levels, places, all_places) FROM ({_LATENCY}) LIMIT 10"
+_LATENCY = (
+    f"SELECT * EXCEPT (came, levels, places, all_places) FROM ({_LATENCY}) LIMIT 10"
+)
 
 
 def latency(run: str) -> dict[str, PhaseLatency]:
@@ -107,7 +109,12 @@ _NOTHING = Percentiles(0, None, None, None)
 def _phase(row: dict[str, Any] | None) -> PhaseLatency:
     if row is None:
         return PhaseLatency(
-            0, *[None] * 5, None, _NOTHING, _NOTHING, _NOTHING  # type: ignore[arg-type]
+            0,
+            *[None] * 5,
+            None,
+            _NOTHING,
+            _NOTHING,
+            _NOTHING,  # type: ignore[arg-type]
         )
     count = row["n"]
     p50, p95, p99 = row["q"] if count else (None, None, None)
