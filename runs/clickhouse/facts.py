@@ -25,6 +25,8 @@ class RunFacts:
     shard_count: int
     target: int
     witness: bool
+    create_timeout_us: int = 120_000_000
+    ready_timeout_us: int = 90_000_000
     clock_id: str | None = None  # None: no journal says, samples of any count
     t0_us: int | None = None
     t_hold_us: int | None = None
@@ -75,6 +77,8 @@ def _facts(
         shard_count=shard_count(plan),
         target=plan.target or plan.sandbox_count,
         witness=plan.witness,
+        create_timeout_us=round(plan.create_timeout_s * 1e6),
+        ready_timeout_us=round(plan.ready_timeout_s * 1e6),
         clock_id=clock_id,
         defects=defects,
         **instants,

@@ -56,12 +56,12 @@ _MEASURES = """
     measures AS (
         SELECT shard, sandbox, m.1 AS phase, m.2 AS took, m.3 AS waited, m.4 AS observed,
             m.5 AS lost
-        FROM judged ARRAY JOIN [
+        FROM (SELECT shard, sandbox, arrayJoin([
             ('create', create_latency_us, created_us - intended_us, observed, lost),
             ('ready', ready_latency_us, NULL, observed, lost),
             ('tti', tti_latency_us, ready_us - intended_us, observed, lost),
             ('destroy', destroy_latency_us, NULL, destroy_sent_us IS NOT NULL, false)
-        ] AS m
+        ]) AS m FROM judged)
         UNION ALL
         SELECT shard, sandbox, 'probe', toNullable(p), NULL, true, false
         FROM judged ARRAY JOIN probe_latencies AS p
@@ -75,15 +75,15 @@ _LATENCY = (
     + _MEASURES
     + """
 SELECT phase, count(took) AS n,
-    quantilesExactOrNull(0.5, 0.95, 0.99)(took) AS q,
+    quantilesExact(0.5, 0.95, 0.99)(took) AS q,
     max(took) AS longest, avg(took) AS mean,
     count(waited) AS n_waited,
-    quantilesExactOrNull(0.5, 0.95, 0.99)(waited) AS q_waited,
+    quantilesExact(0.5, 0.95, 0.99)(waited) AS q_waited,
     countIf(observed) AS asked, countIf(lost) AS unseen,
     arraySort(groupArrayIf(assumeNotNull(took), observed AND took IS NOT NULL)) AS came,
     [0.5, 0.95, 0.99] AS levels,
-    arrayMap(l -> toInt64(least(asked - 1, floor(l * asked))), levels) AS places,
-    arrayMap(l -> toInt64(least(asked + unseen - 1, floor(l * (asked + unseen)))), levels) AS all_places,
+    arrayMap(l -> least(toInt64(asked) - 1, toInt64(floor(l * asked))), levels) AS places,
+    arrayMap(l -> least(toInt64(asked + unseen) - 1, toInt64(floor(l * (asked + unseen)))), levels) AS all_places,
     arrayMap(r -> if(asked > 0 AND r < length(came), toNullable(came[r + 1]), NULL), places) AS q_observed,
     arrayMap(r -> multiIf(r < unseen, 0, r - unseen < length(came), toNullable(came[r - unseen + 1]), NULL), all_places) AS q_best,
     arrayMap(r -> if(r < length(came), toNullable(came[r + 1]), NULL), all_places) AS q_worst
@@ -142,7 +142,7 @@ def _among(count: int, values: list[int | None]) -> Percentiles:
 _QUARTILES = """
 SELECT multiIf(place * 4 < total, 'first', place * 4 >= total * 3, 'last', 'middle') AS part,
     count(tti_latency_us) AS n,
-    quantilesExactOrNull(0.5, 0.95, 0.99)(tti_latency_us) AS q
+    quantilesExact(0.5, 0.95, 0.99)(tti_latency_us) AS q
 FROM (
     SELECT tti_latency_us, count() OVER () AS total,
         row_number() OVER (ORDER BY intended_us + sent_fit.1, sandbox) - 1 AS place

@@ -52,7 +52,7 @@ judged AS (
 boxes AS (
     SELECT shard, sumMap(map(toString(outcome), toUInt64(1))) AS outcomes,
         max(arrayMax(arrayPushBack(arrayMap(i -> toNullable(greatest(i.3, i.4)), proven), NULL))) AS bound,
-        quantilesExactOrNull(0.99)(sent_us - intended_us)[1] AS delay_p99,
+        if(count(sent_us - intended_us) = 0, NULL, toNullable(quantileExact(0.99)(ifNull(sent_us - intended_us, 0)))) AS delay_p99,
         max(sent_us - intended_us) AS delay_max,
         countIf(created_us IS NOT NULL) AS creates,
         countIf(reused = false) AS cold, countIf(orphaned) AS orphans,
@@ -60,12 +60,12 @@ boxes AS (
     FROM judged GROUP BY shard
 ),
 lives AS (
-    SELECT shard, count() AS attempts, argMax(finished, attempt) AS finished,
-        sum(events) AS events, sum(samples) AS samples, countIf(samples = 0) AS clockless,
-        max(disagree) AS disagree,
-        sumIf(length(gaps), finished IS NOT NULL) AS finished_gaps,
-        sum(length(gaps) + length(conflicts) + disagree) AS odd
-    FROM attempts FINAL
+    SELECT a.shard AS shard, count() AS attempts, argMax(a.finished, a.attempt) AS finish,
+        sum(a.events) AS event_count, sum(a.samples) AS sample_count,
+        countIf(a.samples = 0) AS clockless, max(a.disagree) AS disagrees,
+        sumIf(length(a.gaps), a.finished IS NOT NULL) AS finished_gaps,
+        sum(length(a.gaps) + length(a.conflicts) + a.disagree) AS odd
+    FROM attempts AS a FINAL
     WHERE run = {run:String} AND ({only:Int64} < 0 OR shard = {only:Int64})
     GROUP BY shard
 ),
@@ -93,11 +93,11 @@ aside AS (
     SELECT shard, count() AS defects FROM defects FINAL
     WHERE run = {run:String} AND key LIKE '%/shards/%' GROUP BY shard
 )
-SELECT boxes.shard AS shard, lives.attempts AS attempts, lives.finished AS finished,
-    outcomes, lives.events AS events, said.lines AS log_lines, said.errors AS log_errors,
+SELECT boxes.shard AS shard, lives.attempts AS attempts, lives.finish AS finished,
+    outcomes, lives.event_count AS events, said.lines AS log_lines, said.errors AS log_errors,
     aside.defects + lives.odd + boxes.odd AS defects, lives.finished_gaps AS gaps,
-    lives.samples AS clock_samples, lives.clockless AS clockless_attempts,
-    lives.disagree AS clock_disagrees, bound AS clock_bound_us, lag AS loop_lag_us,
+    lives.sample_count AS clock_samples, lives.clockless AS clockless_attempts,
+    lives.disagrees AS clock_disagrees, bound AS clock_bound_us, lag AS loop_lag_us,
     cpu AS cpu_pct, steal AS steal_pct, rss AS rss_bytes, fds AS open_fds,
     dropped AS dropped_events, delay_p99 AS harness_delay_p99_us,
     delay_max AS harness_delay_max_us, creates, cold AS cold_creates, orphans
