@@ -99,7 +99,7 @@ class Post:
         shard = self.runner.shard
         update = {
             "phase": shard.phase,
-            "connections": shard.connections,
+            "connections": shard.warmth.connections,
             "clock_samples": shard.times.samples(),
             "counts": shard.counts(),
             "heard": shard.times.heard,
