@@ -1,0 +1,188 @@
+"""The only door to ClickHouse: one lazy client per thread, one error type."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from runs.clickhouse.errors import QueryError
+
+QUERY_TIME_MAX_S = 60
+COMMAND_TIME_MAX_S = 900
+STAGING = "staging_"  # the twin tables a sealed partition is built in
+SCHEMA_DIR = Path(__file__).parent / "schema"
+# Timeouts, memory, too many queries or parts, lost connections, Keeper, S3.
+RETRYABLE_CODES = frozenset({0, 159, 202, 209, 210, 241, 242, 252, 319, 499, 999})
+
+_CODE = re.compile(r"Code: (\d+)\.")
+_SAFE_NAME = re.compile(r"[a-z0-9-]{1,40}")
+
+_local = threading.local()
+_url = ""
+_generation = 0
+
+
+def configure(url: str) -> None:
+    """Name the engine: `chdb:///abs/path`, or `http(s)://user:pw@host:8123/db`."""
+    global _url, _generation
+    _url = url
+    _generation += 1
+
+
+def query_rows(
+    sql: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    name: str,
+    time_max_s: int = QUERY_TIME_MAX_S,
+) -> list[dict[str, Any]]:
+    """All rows of a SELECT as dicts; `name` is left in ClickHouse's query log."""
+    try:
+        result = _client().query(
+            sql, parameters=parameters, settings=_settings(name, time_max_s)
+        )
+        return list(result.named_results())
+    except ClickHouseError as error:
+        raise _translated(error) from error
+
+
+def command(
+    sql: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    name: str,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Run a statement that answers nothing."""
+    merged = {**_settings(name, COMMAND_TIME_MAX_S), **(settings or {})}
+    try:
+        _client().command(sql, parameters=parameters, settings=merged)
+    except ClickHouseError as error:
+        raise _translated(error) from error
+
+
+def stream(
+    sql: str, parameters: Mapping[str, Any] | None, *, name: str, fmt: str
+) -> Iterator[bytes]:
+    """A SELECT's bytes in ClickHouse's own format, a chunk at a time."""
+    try:
+        source = _client().raw_stream(
+            sql,
+            parameters=parameters,
+            settings=_settings(name, COMMAND_TIME_MAX_S),
+            fmt=fmt,
+        )
+        with source:
+            while chunk := source.read(65_536):
+                yield chunk
+    except ClickHouseError as error:
+        raise _translated(error) from error
+
+
+def literal(value: str) -> str:
+    """A string as a ClickHouse literal, for places where nothing can be bound."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def code_literal(run: str) -> str:
+    """A Run's code as a literal; asserted to be one, as it names partitions."""
+    assert _SAFE_NAME.fullmatch(run), run
+    return literal(run)
+
+
+def integers(values: Sequence[int]) -> str:
+    """Integers as an array literal: too many of them for a bound parameter."""
+    return "[" + ",".join(str(int(value)) for value in values) + "]"
+
+
+def migrate() -> bool:
+    """Bring the tables to this code's schema; True where they were built anew.
+
+    All that is in ClickHouse can be rebuilt from the bucket, so a change of the
+    schema drops everything; the caller then rebuilds the Runs.
+    """
+    command(
+        "CREATE TABLE IF NOT EXISTS schema_version (version UInt64"
+        " COMMENT 'hash of the schema files', applied_at DateTime DEFAULT now()"
+        " COMMENT 'when the tables were built') ENGINE = MergeTree ORDER BY applied_at",
+        name="migrate",
+    )
+    wanted = _schema_version()
+    rows = query_rows(
+        "SELECT version FROM schema_version ORDER BY applied_at DESC LIMIT 1",
+        name="migrate",
+    )
+    if rows and rows[0]["version"] == wanted:
+        return False
+    reset()
+    return True
+
+
+def reset() -> None:
+    """Drop every table and build them anew, empty."""
+    statements = _statements()
+    for statement in reversed(statements):
+        match = re.match(r"CREATE (TABLE|MATERIALIZED VIEW) (\w+)", statement)
+        assert match is not None, statement
+        what = "VIEW" if match[1] != "TABLE" else "TABLE"
+        command(f"DROP {what} IF EXISTS {match[2]} SYNC", name="reset")
+    for statement in statements:
+        command(statement, name="reset")
+    command("TRUNCATE TABLE schema_version", name="reset")
+    command(
+        f"INSERT INTO schema_version (version) VALUES ({_schema_version()})",
+        name="reset",
+    )
+
+
+def _statements() -> list[str]:
+    texts = [path.read_text() for path in sorted(SCHEMA_DIR.glob("*.sql"))]
+    return [
+        part.strip()
+        for text in texts
+        for prefix in ("", STAGING)
+        for part in text.replace("{prefix}", prefix).split(";\n")
+        if part.strip()
+    ]
+
+
+def _schema_version() -> int:
+    from zlib import crc32
+
+    return crc32("\n".join(_statements()).encode())
+
+
+def _settings(name: str, time_max_s: int) -> dict[str, Any]:
+    return {"max_execution_time": time_max_s, "log_comment": name}
+
+
+def _client() -> Any:
+    assert _url, "configure() comes first"
+    if getattr(_local, "generation", None) != _generation:
+        try:
+            # The embedded engine knows no sessions; on a server a client bound
+            # to one could not be used again before its last query ended.
+            _local.client = (
+                clickhouse_connect.get_client(dsn=_url)
+                if _url.startswith("chdb:")
+                else clickhouse_connect.get_client(
+                    dsn=_url, autogenerate_session_id=False
+                )
+            )
+        except ClickHouseError as error:
+            raise _translated(error) from error
+        _local.generation = _generation
+    return _local.client
+
+
+def _translated(error: ClickHouseError) -> QueryError:
+    message = str(error)
+    found = _CODE.search(message)
+    code = int(found[1]) if found else 0
+    return QueryError(message, code=code, retryable=code in RETRYABLE_CODES)

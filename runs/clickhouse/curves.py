@@ -1,0 +1,360 @@
+"""The concurrency curve and what is read off it, exactly (measurement.md §4).
+
+Everything is a sweep over the ends of half-open intervals, inside ClickHouse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runs.clickhouse import client
+from runs.clickhouse.facts import RunFacts
+
+POINTS_MAX = 20_000
+SHARES = (50, 90, 99, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    elapsed_ms: int
+    proven: int
+    possible: int
+    implied: int
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Values at T0 + k * step_ms, exact at each of these instants."""
+
+    t0_us: int
+    step_ms: int
+    points: list[CurvePoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The headline: at least `proven` through the whole of [from_us, to_us]."""
+
+    proven: int
+    from_us: int
+    to_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The largest proven(t), where first reached, and possible(t) there."""
+
+    proven: int
+    at_us: int | None
+    elapsed_ms: int | None
+    possible: int
+    possible_max: int
+    clock_bound_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeathPoint:
+    """Deaths that had happened for certain, and those that may have, by then."""
+
+    elapsed_ms: int
+    certain: int
+    possible: int
+
+
+# All interval ends of a Run as (at, proven, possible, implied) steps.
+_ROWS = """
+    rows AS (
+        SELECT proven, proven_raw, placed, possible, possible_from_us, possible_to_us,
+            implied_us, created_us
+        FROM sandboxes FINAL WHERE run = {run:String}
+    ),
+    (SELECT max(last_us) FROM attempts FINAL
+     WHERE run = {run:String} AND shard < {shard_count:UInt32}) AS last_instant,
+    {t0:Nullable(Int64)} AS start_instant,
+    lives AS (
+        SELECT if(placed, possible_from_us, start_instant) AS begins,
+            if(placed, coalesce(possible_to_us, last_instant), last_instant) AS ends
+        FROM rows WHERE possible AND begins < ends
+    )"""
+_PROVEN_STEPS = """
+        SELECT i.1 AS at, 1 AS step FROM rows ARRAY JOIN proven AS i
+        UNION ALL SELECT i.2, -1 FROM rows ARRAY JOIN proven AS i"""
+_POSSIBLE_STEPS = """
+        SELECT begins AS at, 1 AS step FROM lives
+        UNION ALL SELECT ends, -1 FROM lives"""
+
+
+def curve(run: RunFacts, step_ms: int, *, corrected: bool = True) -> Curve | None:
+    """The curve on a grid; None before T0. Steps are widened to POINTS_MAX points.
+
+    Uncorrected, proven(t) and implied(t) are by the agents' own clocks, neither
+    shifted nor shrunk; possible(t) always is corrected.
+    """
+    if run.t0_us is None:
+        return None
+    step_us = max(1, step_ms) * 1_000
+    span_us = _span_us(run)
+    if span_us // step_us >= POINTS_MAX:
+        step_us = -(-span_us // (POINTS_MAX - 1) // 1_000) * 1_000 + 1_000
+    rows = client.query_rows(
+        _CURVE,
+        {
+            **_bound(run),
+            "step": step_us,
+            "points": span_us // step_us + 2,
+            "corrected": int(corrected),
+            "limit": POINTS_MAX + 2,
+        },
+        name="curve",
+    )
+    points = [
+        CurvePoint(row["k"] * step_us // 1_000, row["p"], row["m"], row["i"])
+        for row in rows
+    ]
+    return Curve(run.t0_us, step_us // 1_000, points)
+
+
+# An end at `at` is felt from the first grid instant that is not before it.
+_CURVE = (
+    "WITH"
+    + _ROWS
+    + """
+SELECT toInt64(k) AS k,
+    toInt64(sum(sum(dp)) OVER up_to) AS p,
+    toInt64(sum(sum(dm)) OVER up_to) AS m,
+    toInt64(sum(sum(di)) OVER up_to) AS i
+FROM (
+    SELECT greatest(0, intDiv(at - {t0:Nullable(Int64)} + {step:Int64} - 1
+            - positiveModulo(at - {t0:Nullable(Int64)} + {step:Int64} - 1, {step:Int64}),
+            {step:Int64})) AS k, dp, dm, di
+    FROM (
+        SELECT at, toInt64(step) AS dp, 0 AS dm, 0 AS di FROM (
+            SELECT i.1 AS at, 1 AS step FROM rows ARRAY JOIN
+                if({corrected:UInt8}, arrayMap(x -> (x.1, x.2), proven), arrayMap(x -> (x.1, x.2), proven_raw)) AS i
+            UNION ALL SELECT i.2, -1 FROM rows ARRAY JOIN
+                if({corrected:UInt8}, arrayMap(x -> (x.1, x.2), proven), arrayMap(x -> (x.1, x.2), proven_raw)) AS i
+        )
+        UNION ALL SELECT assumeNotNull(at), 0, toInt64(step), 0 FROM ("""
+    + _POSSIBLE_STEPS
+    + """)
+        UNION ALL SELECT assumeNotNull(implied), 0, 0, 1 FROM (
+            SELECT if({corrected:UInt8}, implied_us, created_us) AS implied FROM rows
+        ) WHERE implied IS NOT NULL
+    )
+    UNION ALL SELECT number, 0, 0, 0 FROM numbers({points:UInt64})
+)
+WHERE k < {points:UInt64}
+GROUP BY k
+WINDOW up_to AS (ORDER BY k ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+ORDER BY k LIMIT {limit:UInt32}
+"""
+)
+
+_SPAN = (
+    "WITH"
+    + _ROWS
+    + """
+SELECT greatest(
+    ifNull((SELECT max(ends) FROM lives), 0),
+    ifNull((SELECT max(arrayMax(x -> x.2, proven)) FROM rows WHERE notEmpty(proven)), 0),
+    ifNull((SELECT max(arrayMax(x -> x.2, proven_raw)) FROM rows WHERE notEmpty(proven_raw)), 0),
+    ifNull((SELECT max(implied_us) FROM rows), 0),
+    ifNull(last_instant, 0), ifNull({t0:Nullable(Int64)}, 0)) AS until
+LIMIT 1
+"""
+)
+
+
+def _span_us(run: RunFacts) -> int:
+    assert run.t0_us is not None
+    rows = client.query_rows(_SPAN, _bound(run), name="curve")
+    return max(0, int(rows[0]["until"]) - run.t0_us)
+
+
+def clock_bound(run: RunFacts) -> int | None:
+    """The largest bound at an end of a proven interval; None without any."""
+    rows = client.query_rows(_BOUND, _bound(run), name="clock_bound")
+    bound: int | None = rows[0]["bound"]
+    return bound
+
+
+_BOUND = """
+SELECT max(toNullable(greatest(i.3, i.4))) AS bound
+FROM sandboxes FINAL ARRAY JOIN proven AS i WHERE run = {run:String} LIMIT 1
+"""
+
+
+def held(run: RunFacts) -> Held | None:
+    """min proven(t) for T_hold <= t <= T_end - 2 * clock bound, or None."""
+    if run.t_hold_us is None or run.t_end_us is None:
+        return None
+    until = run.t_end_us - 2 * (clock_bound(run) or 0)
+    if until < run.t_hold_us:
+        return None
+    rows = client.query_rows(
+        _HELD,
+        {**_bound(run), "from": run.t_hold_us, "until": until},
+        name="held",
+    )
+    return Held(rows[0]["least"], run.t_hold_us, until)
+
+
+# The value at T_hold, and after every change in (T_hold, until].
+_HELD = (
+    "WITH"
+    + _ROWS
+    + """
+SELECT toInt64(min(value)) AS least FROM (
+    SELECT at, sum(sum(step)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS value
+    FROM (
+        SELECT greatest(at, {from:Int64}) AS at, step FROM ("""
+    + _PROVEN_STEPS
+    + """
+        ) WHERE at <= {until:Int64}
+        UNION ALL SELECT {from:Int64}, 0
+    )
+    GROUP BY at
+)
+LIMIT 1
+"""
+)
+
+
+def peak(run: RunFacts) -> Peak:
+    """The exact maximum of proven(t)."""
+    row = client.query_rows(_PEAK, _bound(run), name="peak")[0]
+    proven = max(0, row["top"] or 0)
+    at_us = row["first_at"] if proven else None
+    possible, possible_max = 0, max(0, row["possible_max"] or 0)
+    if at_us is not None:
+        possible = client.query_rows(
+            _POSSIBLE_AT, {**_bound(run), "at": at_us}, name="peak"
+        )[0]["value"]
+    elapsed = (
+        None if at_us is None or run.t0_us is None else _ms_up(at_us - run.t0_us)
+    )
+    return Peak(proven, at_us, elapsed, possible, possible_max, clock_bound(run))
+
+
+_PEAK = (
+    "WITH"
+    + _ROWS
+    + """
+SELECT toInt64(max(value)) AS top, argMax(toNullable(at), (value, -at)) AS first_at,
+    (SELECT toInt64(max(value)) FROM (
+        SELECT sum(sum(step)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS value
+        FROM ("""
+    + _POSSIBLE_STEPS
+    + """) GROUP BY at)) AS possible_max
+FROM (
+    SELECT at, sum(sum(step)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS value
+    FROM ("""
+    + _PROVEN_STEPS
+    + """) GROUP BY at
+)
+LIMIT 1
+"""
+)
+_POSSIBLE_AT = (
+    "WITH"
+    + _ROWS
+    + """
+SELECT toInt64(countIf(begins <= {at:Int64} AND ends > {at:Int64})) AS value
+FROM lives LIMIT 1
+"""
+)
+
+
+def time_to(run: RunFacts) -> dict[str, int | None]:
+    """Elapsed ms, rounded up, until proven(t) is each share of the target first.
+
+    `last_create_sent` stands beside them: when the last create was sent.
+    """
+    needs = [-(-run.target * share // 100) for share in SHARES]
+    row = client.query_rows(
+        _TIME_TO,
+        {**_bound(run), **{f"n{i}": need for i, need in enumerate(needs)}},
+        name="time_to",
+    )[0]
+    found: dict[str, int | None] = {}
+    for name, at in [
+        *((str(share), row[f"t{i}"]) for i, share in enumerate(SHARES)),
+        ("last_create_sent", row["last_sent"]),
+    ]:
+        known = at is not None and run.t0_us is not None
+        found[name] = _ms_up(at - run.t0_us) if known else None
+    return found
+
+
+_TIME_TO = (
+    "WITH"
+    + _ROWS
+    + """
+SELECT
+    minIf(toNullable(at), value >= {n0:Int64}) AS t0,
+    minIf(toNullable(at), value >= {n1:Int64}) AS t1,
+    minIf(toNullable(at), value >= {n2:Int64}) AS t2,
+    minIf(toNullable(at), value >= {n3:Int64}) AS t3,
+    (SELECT max(sent_us + sent_fit.1) FROM sandboxes FINAL
+     WHERE run = {run:String} AND placed) AS last_sent
+FROM (
+    SELECT at, sum(sum(step)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS value
+    FROM ("""
+    + _PROVEN_STEPS
+    + """) GROUP BY at
+)
+LIMIT 1
+"""
+)
+
+
+def implied_peak(run: RunFacts) -> int:
+    """Creates completed: what a burst test would have claimed."""
+    rows = client.query_rows(
+        "SELECT countIf(implied_us IS NOT NULL) AS value FROM sandboxes FINAL"
+        " WHERE run = {run:String} LIMIT 1",
+        {"run": run.code},
+        name="implied_peak",
+    )
+    return int(rows[0]["value"])
+
+
+def deaths(run: RunFacts, step_ms: int) -> list[DeathPoint]:
+    """Deaths over time, each known only to lie between two probes."""
+    if run.t0_us is None:
+        return []
+    rows: Sequence[dict[str, Any]] = client.query_rows(
+        _DEATHS,
+        {**_bound(run), "step": max(1, step_ms) * 1_000, "limit": POINTS_MAX},
+        name="deaths",
+    )
+    return [DeathPoint(row["k"] * step_ms, row["c"], row["p"]) for row in rows]
+
+
+_DEATHS = """
+SELECT toInt64(k) AS k, toInt64(sum(sum(dc)) OVER up_to) AS c,
+    toInt64(sum(sum(dp)) OVER up_to) AS p
+FROM (
+    SELECT greatest(0, toInt64(ceil((at - {t0:Nullable(Int64)}) / {step:Int64}))) AS k, dc, dp
+    FROM (
+        SELECT assumeNotNull(coalesce(first_failed_us + first_failed_fit.1, settled_us + sent_fit.1)) AS at, 1 AS dc, 0 AS dp
+        FROM sandboxes FINAL WHERE run = {run:String} AND placed AND outcome = 'partial'
+        UNION ALL
+        SELECT assumeNotNull(coalesce(last_ok_us + last_ok_fit.1, ready_us + ready_fit.1)), 0, 1
+        FROM sandboxes FINAL WHERE run = {run:String} AND placed AND outcome = 'partial'
+    )
+)
+GROUP BY k
+WINDOW up_to AS (ORDER BY k ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+ORDER BY k LIMIT {limit:UInt32}
+"""
+
+
+def _bound(run: RunFacts) -> dict[str, Any]:
+    return {"run": run.code, "t0": run.t0_us, "shard_count": run.shard_count}
+
+
+def _ms_up(us: int) -> int:
+    return -(-us // 1_000)

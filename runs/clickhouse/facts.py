@@ -1,0 +1,118 @@
+"""What a Run is judged by: its Plan and the instants that its Shards shared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from runs.clickhouse import client
+from runs.clickhouse.ingest import shard_count
+from shardagent.wire import Plan
+
+JOURNAL_LINES_MAX = 10_000
+INSTANTS = ("t0_us", "t_hold_us", "t_end_us", "t_destroy_us")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """Enough to judge a Run's record without anything else; times on its clock."""
+
+    code: str
+    sandbox_count: int
+    sandboxes_per_shard: int
+    shard_count: int
+    target: int
+    witness: bool
+    clock_id: str | None = None  # None: no journal says, samples of any count
+    t0_us: int | None = None
+    t_hold_us: int | None = None
+    t_end_us: int | None = None
+    t_destroy_us: int | None = None
+    defects: tuple[str, ...] = field(default=())  # instants that were disagreed on
+
+
+def run_facts(plan: Plan) -> RunFacts:
+    """The Plan, and the instants that the journal or else the Shards recorded."""
+    journal = _journal(plan.code)
+    recorded = _recorded(plan.code)
+    instants: dict[str, int | None] = {}
+    defects = []
+    for name in INSTANTS:
+        said = journal.get(name)
+        values = recorded[name]
+        instants[name] = said if said is not None else min(values, default=None)
+        if len({*values} | ({said} if said is not None else set())) > 1:
+            defects.append(f"{name}_disagrees")
+    return RunFacts(
+        code=plan.code,
+        sandbox_count=plan.sandbox_count,
+        sandboxes_per_shard=plan.sandboxes_per_shard,
+        shard_count=shard_count(plan),
+        target=plan.target or plan.sandbox_count,
+        witness=plan.witness,
+        clock_id=journal.get("clock_id"),
+        defects=tuple(defects),
+        **instants,
+    )
+
+
+_JOURNAL = """
+SELECT kind, text FROM journal
+WHERE run = {run:String} AND kind IN ('clock', 'released', 'holding', 'teardown')
+ORDER BY seq DESC, line DESC LIMIT 1 BY kind LIMIT {limit:UInt32}
+"""
+
+
+def _journal(run: str) -> dict[str, Any]:
+    """The fields that the last line of each kind carries."""
+    rows = client.query_rows(
+        _JOURNAL, {"run": run, "limit": JOURNAL_LINES_MAX}, name="run_facts"
+    )
+    fields: dict[str, Any] = {}
+    wanted = {
+        "clock": ("clock_id",),
+        "released": ("t0_us",),
+        "holding": ("t_hold_us",),
+        "teardown": ("t_end_us", "t_destroy_us"),
+    }
+    for row in rows:
+        line = json.loads(row["text"])
+        for name in wanted[row["kind"]]:
+            if isinstance(line.get(name), str if name == "clock_id" else int):
+                fields[name] = line[name]
+    return fields
+
+
+# An autonomous teardown is one Shard's own: it speaks only where no other does.
+_RECORDED = """
+SELECT
+    arraySort(groupUniqArrayIf(100)(t0_us, kind = 'released')) AS t0,
+    arraySort(groupUniqArrayIf(100)(t_hold_us, kind = 'holding')) AS t_hold,
+    arraySort(groupUniqArrayIf(100)(t_end_us, heard)) AS t_end,
+    arraySort(groupUniqArrayIf(100)(t_destroy_us, heard)) AS t_destroy,
+    arraySort(groupUniqArrayIf(100)(t_end_us, alone)) AS t_end_alone,
+    arraySort(groupUniqArrayIf(100)(t_destroy_us, alone)) AS t_destroy_alone
+FROM (
+    SELECT *, kind = 'teardown' AND NOT ifNull(autonomous, false) AS heard,
+        kind = 'teardown' AND ifNull(autonomous, false) AS alone
+    FROM (
+        SELECT shard, attempt, n, seq, line, kind, judged, autonomous, t0_us, t_hold_us,
+            t_end_us, t_destroy_us
+        FROM events WHERE run = {run:String}
+        ORDER BY shard, attempt, n, seq, line LIMIT 1 BY shard, attempt, n
+    )
+    WHERE judged AND kind IN ('released', 'holding', 'teardown')
+)
+LIMIT 1
+"""
+
+
+def _recorded(run: str) -> dict[str, list[int]]:
+    row = client.query_rows(_RECORDED, {"run": run}, name="run_facts")[0]
+    return {
+        "t0_us": row["t0"],
+        "t_hold_us": row["t_hold"],
+        "t_end_us": row["t_end"] or row["t_end_alone"],
+        "t_destroy_us": row["t_destroy"] or row["t_destroy_alone"],
+    }

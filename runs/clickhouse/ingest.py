@@ -1,0 +1,241 @@
+"""Raw segments into ClickHouse, read by ClickHouse itself (raw-format.md).
+
+Each object comes as one row (RawBLOB) that ClickHouse splits into lines, so that
+every line has its number and the end of an object can be told from its middle.
+A list of objects that fails is halved until the one at fault stands alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runs.clickhouse import client
+from runs.clickhouse.client import STAGING, code_literal, literal
+from runs.clickhouse.errors import QueryError
+from runs.clickhouse.store import READ_SETTINGS, ObjectStore, s3_source
+from shardagent.wire import Plan
+
+KEYS_MAX = 1_000  # objects a statement
+# zstd, zlib, checksum, and ends of data that come too early.
+CORRUPT_CODES = frozenset({561, 354, 40, 271, 33, 32, 117})
+RECORD_TABLES = ("segments", "events", "defects", "log_lines", "journal", "truth")
+
+_KEY = re.compile(
+    r"runs/(?P<run>[a-z0-9-]{1,40})/(?:"
+    r"shards/\d{1,9}/\d{1,9}/(?:events-\d{1,9}\.ndjson|log-\d{1,9}\.txt)"
+    r"|(?:journal|truth)-\d{1,9}\.ndjson)(?:\.zst|\.gz)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What these keys hold now; failed keys could not be read (absent or corrupt)."""
+
+    events: int
+    defects: int
+    failed_keys: tuple[str, ...]
+
+
+def ingest_segments(
+    store: ObjectStore, plan: Plan, keys: Sequence[str]
+) -> IngestResult:
+    """Read these objects; doing it twice leaves the same tables.
+
+    An absent object is only a failed key: it may come yet. A corrupt one is a
+    defect as well, and so is a key that no reader knows.
+    """
+    return _ingest(store, plan, keys, prefix="")
+
+
+def replace_run(store: ObjectStore, plan: Plan, keys: Sequence[str]) -> IngestResult:
+    """Build the Run's record anew from all its keys and put it in place at once."""
+    partition = code_literal(plan.code)
+    for table in RECORD_TABLES:
+        client.command(
+            f"ALTER TABLE {STAGING}{table} DROP PARTITION {partition}",
+            name="replace_run",
+        )
+    result = _ingest(store, plan, keys, prefix=STAGING)
+    for table in RECORD_TABLES:
+        put_in_place(table, plan.code, name="replace_run")
+    return result
+
+
+def put_in_place(table: str, run: str, *, name: str) -> None:
+    """Swap a Run's staged partition in, merged, and empty the staging table."""
+    partition = code_literal(run)
+    staged = client.query_rows(
+        f"SELECT count() AS rows FROM {STAGING}{table} WHERE run = {partition} LIMIT 1",
+        name=name,
+    )[0]["rows"]
+    if not staged:  # ClickHouse refuses to replace by nothing
+        client.command(f"ALTER TABLE {table} DROP PARTITION {partition}", name=name)
+        return
+    for statement in (
+        f"OPTIMIZE TABLE {STAGING}{table} PARTITION {partition} FINAL",
+        f"ALTER TABLE {table} REPLACE PARTITION {partition} FROM {STAGING}{table}",
+        f"ALTER TABLE {STAGING}{table} DROP PARTITION {partition}",
+    ):
+        client.command(statement, name=name)
+
+
+def forget_run(run: str) -> None:
+    """Drop everything that is known of a Run; the bucket is untouched."""
+    tables = (*RECORD_TABLES, "attempts", "sandboxes")
+    for table in tables:
+        client.command(
+            f"ALTER TABLE {table} DROP PARTITION {code_literal(run)}",
+            name="forget_run",
+        )
+
+
+def shard_count(plan: Plan) -> int:
+    """The Plan's own count, or what follows from its sizes where it has none."""
+    return plan.shard_count or -(-plan.sandbox_count // plan.sandboxes_per_shard)
+
+
+def _ingest(
+    store: ObjectStore, plan: Plan, keys: Sequence[str], *, prefix: str
+) -> IngestResult:
+    unique = list(dict.fromkeys(keys))
+    wanted = [key for key in unique if _is_key_of(plan.code, key)]
+    failed: dict[str, str] = {key: "bad_key" for key in unique if key not in set(wanted)}
+    for at in range(0, len(wanted), KEYS_MAX):
+        failed |= _read(store, plan, wanted[at : at + KEYS_MAX], prefix)
+    failed |= {key: "empty" for key in _unseen(plan.code, wanted, prefix, failed)}
+    corrupt = {
+        key: why for key, why in failed.items() if prefix or why != "absent"
+    }
+    _add_defects(plan.code, corrupt, prefix)
+    events, defects = _counts(plan.code, wanted, prefix)
+    return IngestResult(
+        events, defects + len(corrupt), tuple(key for key in unique if key in failed)
+    )
+
+
+def _is_key_of(run: str, key: str) -> bool:
+    match = _KEY.fullmatch(key)
+    return match is not None and match["run"] == run
+
+
+def _read(
+    store: ObjectStore, plan: Plan, keys: Sequence[str], prefix: str
+) -> dict[str, str]:
+    """Insert these objects; the ones that cannot be read, each with its reason."""
+    if not keys:
+        return {}
+    try:
+        client.command(
+            _INSERT.format(
+                prefix=prefix,
+                source=s3_source(store, keys),
+                run=code_literal(plan.code),
+                per_shard=int(plan.sandboxes_per_shard),
+                sandbox_count=int(plan.sandbox_count),
+                shard_count=shard_count(plan),
+            ),
+            name="ingest_segments",
+            settings=READ_SETTINGS,
+        )
+    except QueryError as error:
+        absent = error.code == 499 and "404" in str(error)
+        if not absent and error.code not in CORRUPT_CODES:
+            raise
+        if len(keys) == 1:
+            return {keys[0]: "absent" if absent else "unreadable"}
+        half = len(keys) // 2
+        return _read(store, plan, keys[:half], prefix) | _read(
+            store, plan, keys[half:], prefix
+        )
+    return {}
+
+
+# Line 0 stands for the segment itself: `segments` is the ledger of what was read.
+_INSERT = r"""
+INSERT INTO {prefix}incoming
+SELECT
+    {run} AS run,
+    key,
+    multiIf(key LIKE '%/events-%', 'events', key LIKE '%/log-%', 'log',
+            key LIKE '%/journal-%', 'journal', 'truth') AS type,
+    toUInt32OrZero(extract(key, '/shards/(\\d+)/')) AS shard,
+    toUInt32OrZero(extract(key, '/shards/\\d+/(\\d+)/')) AS attempt,
+    toUInt32OrZero(extract(key, '-(\\d+)\\.[a-z.]+$')) AS seq,
+    line, text, length(parts) AS lines, bytes, ended,
+    toUInt64OrZero(extract(parts[1], '^#first_line (\\d+)\\s*$')) AS first_line,
+    match(parts[1], '^#first_line \\d+\\s*$') AS header,
+    {per_shard} AS per_shard, {sandbox_count} AS sandbox_count,
+    {shard_count} AS shard_count
+FROM (
+    SELECT
+        substring(toString(_path), position(toString(_path), 'runs/')) AS key,
+        length(blob) AS bytes,
+        endsWith(blob, '\n') AS ended,
+        splitByChar('\n', if(ended, substring(blob, 1, bytes - 1), blob)) AS parts
+    FROM {source}
+)
+ARRAY JOIN arrayPushFront(parts, '') AS text, range(0, toUInt32(length(parts) + 1)) AS line
+"""
+
+
+def _unseen(
+    run: str, keys: Sequence[str], prefix: str, failed: dict[str, str]
+) -> list[str]:
+    """Keys that were read without an error and gave nothing.
+
+    ClickHouse takes a compressed frame that ends too early for an empty object.
+    """
+    seen: set[str] = set()
+    for at in range(0, len(keys), KEYS_MAX):
+        part = keys[at : at + KEYS_MAX]
+        rows = client.query_rows(
+            f"SELECT key FROM {prefix}segments WHERE run = {code_literal(run)}"
+            f" AND key IN ({_listed(part)}) LIMIT {len(part) * 2}",
+            name="ingest_segments",
+        )
+        seen |= {row["key"] for row in rows}
+    return [key for key in keys if key not in seen and key not in failed]
+
+
+def _add_defects(run: str, reasons: dict[str, str], prefix: str) -> None:
+    rows = [
+        f"({code_literal(run)}, {literal(key)}, 0, {literal(why)},"
+        f" toUInt32OrZero(extract({literal(key)}, '/shards/(\\\\d+)/')),"
+        f" toUInt32OrZero(extract({literal(key)}, '/shards/\\\\d+/(\\\\d+)/')), '')"
+        for key, why in reasons.items()
+    ]
+    for at in range(0, len(rows), KEYS_MAX):
+        client.command(
+            f"INSERT INTO {prefix}defects VALUES {', '.join(rows[at : at + KEYS_MAX])}",
+            name="ingest_segments",
+        )
+
+
+def _counts(run: str, keys: Sequence[str], prefix: str) -> tuple[int, int]:
+    events = defects = 0
+    for at in range(0, len(keys), KEYS_MAX):
+        part = keys[at : at + KEYS_MAX]
+        row = client.query_rows(
+            f"""
+            SELECT
+                (SELECT uniqExact(shard, attempt, seq, line) FROM {prefix}events
+                 WHERE run = {code_literal(run)} AND (shard, attempt, seq) IN (
+                    SELECT shard, attempt, seq FROM {prefix}segments
+                    WHERE run = {code_literal(run)} AND type = 'events'
+                    AND key IN ({_listed(part)}))) AS events,
+                (SELECT uniqExact(key, line) FROM {prefix}defects
+                 WHERE run = {code_literal(run)} AND line > 0
+                 AND key IN ({_listed(part)})) AS defects
+            LIMIT 1
+            """,
+            name="ingest_segments",
+        )[0]
+        events += row["events"]
+        defects += row["defects"]
+    return events, defects
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(literal(key) for key in keys)
