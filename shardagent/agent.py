@@ -295,7 +295,7 @@ class Agent:
         if post.runner is not None:
             await post.runner.over.wait()
             await self._bounded(post.runner.close(), CLOSE_LIMIT_S, self._give_up)
-        post.spool.cut()
+        await post.spool.flush()
         uploads.kick()
         stored = uploads.stored(post.spool)
         limit_s = STORE_LIMIT_S if post.runner else LEFTOVER_LIMIT_S
@@ -397,6 +397,7 @@ class Agent:
         while True:
             await asyncio.sleep(FLUSH_TICK_S)
             now = self._clock.now_us()
+            flushes = []
             for post in self._posts:
                 due = [
                     stream
@@ -406,8 +407,8 @@ class Agent:
                     )
                 ]
                 if due:
-                    post.spool.cut(*due)
-                    await asyncio.sleep(0)  # many may be due at once
+                    flushes.append(post.spool.flush(*due))
+            await asyncio.gather(*flushes)
             uploads.kick()
 
     async def _watch_health(self) -> None:

@@ -135,7 +135,7 @@ class Uploads:
             done = lane.spool.sealed and lane.spool.stored
             if done or lane.leftover is not leftover:
                 continue
-            held = sum(1 for seq in lane.urls if seq >= lane.first_seq)
+            held = len(lane.urls)
             if held >= URLS_LOW:
                 continue
             first_seq = lane.first_seq

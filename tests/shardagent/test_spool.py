@@ -141,7 +141,7 @@ def test_a_restart_finds_a_segment_that_the_state_does_not_name(
     spool.event(Kind.ARMED, 1)
     spool.cut()
     spool.event(Kind.SETTLED, 2)
-    spool.events.cut()  # killed before the state was written
+    spool.events.take().write()  # killed before the state was written
     again = open_spool(tmp_path)
     assert again.events.count == 2
     assert [one.report.seq for one in again.events.waiting] == [0, 1]
