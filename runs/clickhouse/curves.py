@@ -232,9 +232,7 @@ def peak(run: RunFacts) -> Peak:
         possible = client.query_rows(
             _POSSIBLE_AT, {**_bound(run), "at": at_us}, name="peak"
         )[0]["value"]
-    elapsed = (
-        None if at_us is None or run.t0_us is None else _ms_up(at_us - run.t0_us)
-    )
+    elapsed = None if at_us is None or run.t0_us is None else _ms_up(at_us - run.t0_us)
     return Peak(proven, at_us, elapsed, possible, possible_max, clock_bound(run))
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runs.clickhouse import client
-from runs.clickhouse.client import STAGING, code_literal, literal
+from runs.clickhouse.client import STAGING, ObjectStore, code_literal, literal
 from runs.clickhouse.errors import QueryError
-from runs.clickhouse.store import READ_SETTINGS, ObjectStore, s3_source
+from runs.clickhouse.store import READ_SETTINGS, s3_source
 from shardagent.wire import Plan
 
 KEYS_MAX = 1_000  # objects a statement
@@ -101,13 +101,13 @@ def _ingest(
 ) -> IngestResult:
     unique = list(dict.fromkeys(keys))
     wanted = [key for key in unique if _is_key_of(plan.code, key)]
-    failed: dict[str, str] = {key: "bad_key" for key in unique if key not in set(wanted)}
+    failed: dict[str, str] = {
+        key: "bad_key" for key in unique if key not in set(wanted)
+    }
     for at in range(0, len(wanted), KEYS_MAX):
         failed |= _read(store, plan, wanted[at : at + KEYS_MAX], prefix)
-    failed |= {key: "empty" for key in _unseen(plan.code, wanted, prefix, failed)}
-    corrupt = {
-        key: why for key, why in failed.items() if prefix or why != "absent"
-    }
+    failed |= dict.fromkeys(_unseen(plan.code, wanted, prefix, failed), "empty")
+    corrupt = {key: why for key, why in failed.items() if prefix or why != "absent"}
     _add_defects(plan.code, corrupt, prefix)
     events, defects = _counts(plan.code, wanted, prefix)
     return IngestResult(

@@ -50,7 +50,11 @@ def classify(run: RunFacts, shards: Sequence[int] | None, *, final: bool) -> Non
     of_shards = "" if shards is None else f"AND shard IN {integers(shards) or '[]'}"
     if shards is not None and not shards:
         return
-    clock = "" if run.clock_id is None else f"AND ifNull(clock_id, {literal(run.clock_id)}) = {literal(run.clock_id)}"
+    clock = (
+        ""
+        if run.clock_id is None
+        else f"AND ifNull(clock_id, {literal(run.clock_id)}) = {literal(run.clock_id)}"
+    )
     names = {
         "prefix": prefix,
         "run": code_literal(run.code),
