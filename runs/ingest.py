@@ -55,13 +55,14 @@ def ingest(run_id: int) -> int:
 
 
 def _insert(run: Run, rows: list[Segment]) -> None:
-    keys = [segment_key(run.code, r.shard, r.attempt, _kind(r), r.seq) for r in rows]
-    clickhouse_ingest.ingest_segments(object_store(), run.code, keys)
+    keys = [segment_key(run.code, r.shard, r.attempt, r.kind, r.seq) for r in rows]
+    plan = lifecycle.plan_of(run)
+    clickhouse_ingest.ingest_segments(object_store(), plan, keys)
     run.segments.filter(pk__in=[row.pk for row in rows]).update(ingested=True)
     shards = sorted({row.shard for row in rows if row.kind == "events"})
     if shards:
         facts = live_facts(
-            lifecycle.plan_of(run),
+            plan,
             t0_us=run.t0_us,
             t_hold_us=run.t_hold_us,
             t_end_us=run.t_end_us,
@@ -72,8 +73,3 @@ def _insert(run: Run, rows: list[Segment]) -> None:
         Run.objects.filter(pk=run.pk, state=run.state).update(
             live=summary.summarise(facts)
         )
-
-
-def _kind(row: Segment) -> str:
-    assert row.kind in ("events", "log")
-    return row.kind

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from runs import lifecycle
 from runs.errors import PlanError, StateError
-from runs.models import Run
+from runs.models import EndReason, Run
 from runs.plan import freeze, new_code, parse_plan
 from shardagent import __version__
 from shardagent.wire import Plan
@@ -75,7 +75,7 @@ def abort(run: Run, by: str) -> None:
             return
         if run.state in ("tearing_down", "collecting"):
             return  # it is ending already
-        if lifecycle.stop_early(run, lifecycle.EndReason.ABORTED, f"aborted by {by}"):
+        if lifecycle.stop_early(run, EndReason.ABORTED, f"aborted by {by}"):
             return
     raise StateError(f"Run {run.code} kept changing; try again")
 
@@ -105,13 +105,15 @@ def software() -> Mapping[str, str | None]:
 def _check_world(plan: Plan) -> None:
     from pydantic import ValidationError
 
-    from runs.simworld.parameters import World
+    from runs.worlds import world_of
 
     try:
-        World.model_validate(plan.world)
+        world_of(plan)
     except ValidationError as error:
         messages = {}
         for item in error.errors(include_url=False):
             field = ".".join(("world", *(str(part) for part in item["loc"])))
             messages[field] = item["msg"][:1].lower() + item["msg"][1:]
         raise PlanError(messages) from None
+    except ValueError as error:
+        raise PlanError({"world": str(error)}) from None

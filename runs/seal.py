@@ -1,25 +1,24 @@
-"""Sealing: list once, reconcile, ingest it whole, judge, write manifest.json.
-
-`judge` is the pure part: from the raw record in ClickHouse to the summary. Sealing,
-rebuilding and verifying all use it, so they cannot disagree.
-"""
+"""Sealing: list once, reconcile, ingest it whole, judge, write manifest.json."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 from django.conf import settings
 
-from runs import judge, lifecycle, objects, supervise
-from runs.clickhouse import hashes
+from runs import lifecycle, objects, supervise
+from runs.clickhouse import defects, hashes
 from runs.clickhouse import ingest as clickhouse_ingest
-from runs.models import Run, Segment, State
+from runs.clickhouse.facts import run_facts
+from runs.errors import ObjectsError
+from runs.judge import judge
+from runs.models import Run, State
 from runs.storage import object_store
-from shardagent.wire import segment_key
+from shardagent.wire import Plan, segment_key
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ DEFECTS_LISTED_MAX = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    summary: Mapping[str, Any]
+    summary: dict[str, Any]
     manifest: bytes
 
 
@@ -54,28 +53,31 @@ def seal(run_id: int) -> bool:
         _reconcile(run)
         supervise.flush_journal(run)
         at_us = lifecycle.now_us(run)
-        sealed = judged(run.code, run.plan, sealed_at_us=at_us)
+        sealed = judged(lifecycle.plan_of(run), sealed_at_us=at_us)
         objects.put(f"runs/{run.code}/manifest.json", sealed.manifest)
         return lifecycle.seal(run, sealed.summary, at_us)
     finally:
         Run.objects.filter(pk=run_id).update(seal_until_us=0)
 
 
-def judged(code: str, stored_plan: Mapping[str, Any], *, sealed_at_us: int) -> Sealed:
+def judged(plan: Plan, *, sealed_at_us: int) -> Sealed:
     """Ingest the Run's whole record and judge it; from the bucket alone."""
-    keys = record_keys(code)
     store = object_store()
-    clickhouse_ingest.replace_run(store, code, keys, plan=stored_plan)
-    summary = judge.judge(code, stored_plan)
-    segments = hashes.hash_objects(store, code, keys)
+    keys = record_keys(plan.code)
+    segments = [key for key in keys if not key.endswith("/run.json")]
+    clickhouse_ingest.replace_run(store, plan, segments)
+    summary = judge(plan)
     manifest = {
         "format": 1,
-        "code": code,
+        "code": plan.code,
         "sealed_at_us": sealed_at_us,
-        "segments": segments,
-        "defects": judge.defects(code, DEFECTS_LISTED_MAX),
-        **summary,
-        "software": stored_plan.get("software", {}),
+        "segments": hashes.hash_objects(store, plan.code, keys),
+        "defects": [
+            asdict(row) for row in defects.defects(run_facts(plan), DEFECTS_LISTED_MAX)
+        ],
+        **{k: v for k, v in summary.items() if k != "defects"},
+        "defects_count": summary["defects"],
+        "software": plan.software,
     }
     return Sealed(summary, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
 
@@ -91,16 +93,17 @@ def _reconcile(run: Run) -> None:
     """Compare what agents reported with what is stored; journal each difference."""
     if run.journal.filter(body__contains='"kind":"reconciled"').exists():
         return
-    stored = {
-        row["key"]: row["sha256"]
-        for row in hashes.hash_objects(object_store(), run.code, record_keys(run.code))
-    }
+    keys = [key for key in record_keys(run.code) if "/shards/" in key]
+    rows = hashes.hash_objects(object_store(), run.code, keys)
+    if len(rows) != len(keys):
+        raise ObjectsError(f"{len(keys) - len(rows)} listed objects cannot be read")
+    stored = {str(row["key"]): str(row["sha256"]) for row in rows}
     lines = list(_differences(run, stored))
     lines.append(
         {
             "kind": "reconciled",
             "reported": run.segments.count(),
-            "stored": sum("/shards/" in key for key in stored),
+            "stored": len(stored),
         }
     )
     for first in range(0, len(lines), RECONCILE_BATCH):
@@ -108,7 +111,7 @@ def _reconcile(run: Run) -> None:
 
 
 def _differences(run: Run, stored: Mapping[str, str]) -> Iterable[dict[str, Any]]:
-    rows: Sequence[Segment] | Any = run.segments.order_by("shard", "attempt", "seq")
+    rows = run.segments.order_by("shard", "attempt", "kind", "seq")
     for row in rows.iterator(chunk_size=RECONCILE_BATCH):
         key = segment_key(run.code, row.shard, row.attempt, row.kind, row.seq)
         if key not in stored:

@@ -87,7 +87,7 @@ def _provisioning(run: Run) -> None:
         worlds.start(run, plan)
         left = hosts.launch_waiting(run, plan)
     except FleetError as error:
-        _fail_if_late(run, START_LIMIT_S, str(error))
+        _fail_if_late(run, START_LIMIT_S if error.retryable else 0, str(error))
         raise
     if left == 0:
         lifecycle.arm(run, run.hosts.count())

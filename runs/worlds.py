@@ -18,12 +18,21 @@ from django.conf import settings
 from runs import lifecycle, objects
 from runs.errors import FleetError
 from runs.models import Run
-from shardagent.wire import Plan
+from runs.plan import burst_s
+from runs.simworld.config import truth_urls_needed
+from runs.simworld.parameters import World
+from shardagent.wire import Plan, Shape
 
 START_TIMEOUT_S = 15
-TRUTH_URLS_MIN = 64
-SANDBOXES_PER_TRUTH_URL = 2_000
+LIFETIME_MARGIN_S = 3_600
+TRUTH_URLS_SPARE = 48
 URL_LIFETIME_S = 48 * 3600
+_MODES = {
+    Shape.BURST: "burst",
+    Shape.STAGGERED: "staggered",
+    Shape.SEQUENTIAL: "sequential",
+    Shape.STAIRCASE: "burst",
+}
 _worlds: list[subprocess.Popen[bytes]] = []
 
 
@@ -38,6 +47,8 @@ def start(run: Run, plan: Plan) -> None:
     """Start the Run's world unless it lives already; its address goes into the row."""
     if run.provider != "sim" or alive(run):
         return
+    if run.world:  # a second one would overwrite the truth of the first
+        raise FleetError("the simulated world died", retryable=False)
     folder = settings.DATA / "worlds" / run.code
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret = secrets.token_urlsafe(24)
@@ -56,6 +67,17 @@ def start(run: Run, plan: Plan) -> None:
     _worlds.append(child)
     run.world = {"address": address, "secret": secret, "pid": child.pid}
     Run.objects.filter(pk=run.pk).update(world=run.world)
+
+
+def world_of(plan: Plan) -> World:
+    """The world's parameters; its latencies follow the load shape unless told.
+
+    Raises pydantic.ValidationError or ValueError where they do not fit the Plan.
+    """
+    mode = _MODES[plan.load.shape]
+    world = World.model_validate({"mode": mode, **plan.world})
+    world.check(plan.sandbox_count, plan.shard_count)
+    return world
 
 
 def alive(run: Run) -> bool:
@@ -80,13 +102,17 @@ def finish(run: Run) -> None:
 
 
 def _config(run: Run, plan: Plan, secret: str) -> dict[str, object]:
-    count = max(TRUTH_URLS_MIN, plan.sandbox_count // SANDBOXES_PER_TRUTH_URL)
     clock = lifecycle.clock_of(run)
+    count = truth_urls_needed(plan.sandbox_count) + TRUTH_URLS_SPARE
+    longest_s = burst_s(plan) + plan.create_timeout_s + plan.ready_timeout_s
     return {
         "run": run.code,
         "seed": plan.seed,
         "sandbox_count": plan.sandbox_count,
-        "world": plan.world,
+        "shard_count": plan.shard_count,
+        "create_timeout_s": plan.create_timeout_s,
+        "lifetime_s": longest_s + plan.hold_s + LIFETIME_MARGIN_S,
+        "world": world_of(plan).model_dump(mode="json"),
         "listen": "127.0.0.1:0",
         "secret": secret,
         "clock": {

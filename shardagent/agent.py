@@ -48,6 +48,7 @@ FLUSH_TICK_S = 0.1
 HEALTH_INTERVAL_S = 5.0
 CLOSE_LIMIT_S = 5.0  # for the Provider's connections
 STORE_LIMIT_S = 600.0  # at the end, for what is not stored yet
+LEFTOVER_LIMIT_S = 60.0  # the same for what an earlier process left
 FINAL_BEAT_LIMIT_S = 60.0  # at the end, for the site to hear that we finished
 REFUSED_LIMIT_S = 20.0  # for storing, once the site refuses us or we failed
 STOP_LIMIT_S = 8.0  # from SIGTERM to the end of the process …
@@ -70,9 +71,10 @@ class Options:
 
 @dataclass(slots=True, eq=False)
 class Post:
-    """One attempt that this process answers for; runner is None for a leftover."""
+    """One attempt that this process answers for; runner is None once it is over."""
 
     spool: ShardSpool
+    leftover: bool = False  # of an attempt that is no more this process's
     runner: Runner | None = None
     stored: bool = False  # all of the record is: beats may say how it finished
     left: bool = False  # said, or given up
@@ -80,7 +82,7 @@ class Post:
 
     def beat(self) -> Beat:
         """What to say of it; finished only where all reports fit beside it."""
-        lease, shard = self.spool.lease, self.runner and self.runner.shard
+        lease = self.spool.lease
         reports = [
             report for stream in self.spool.streams for report in stream.unacknowledged
         ]
@@ -93,11 +95,12 @@ class Post:
             events_dropped=self.spool.dropped,
             finished=self.spool.finish if last else None,
         )
-        if shard is None:
+        if self.runner is None:
             return beat
+        shard = self.runner.shard
         update = {
             "phase": shard.phase,
-            "connections": shard.connections,
+            "connections": shard.warmth.connections,
             "clock_samples": shard.times.samples(),
             "counts": shard.counts(),
             "heard": shard.times.heard,
@@ -136,6 +139,7 @@ class Agent:
         self._away = False
         self._stopping = asyncio.Event()
         self._give_up = asyncio.Event()  # what is not stored now stays in the spool
+        self._unheard = asyncio.Event()  # no beat of ours will be taken any more
 
     def stop(self) -> None:
         """SIGTERM: destroy what is held, store the record, within STOP_LIMIT_S."""
@@ -143,9 +147,7 @@ class Agent:
             return
         self._stopping.set()
         self._give_up_in(STOP_LIMIT_S)
-        text = f"told to terminate: {STOP_DESTROY_S:g} s to destroy what is held"
-        limit_us = int(STOP_DESTROY_S * 1e6)
-        self._stop_shards(Finish.ABORTED, text, limit_us=limit_us)
+        self._terminate_shards()
 
     async def run(self) -> int:
         """Register, carry the Shards to their end; 0 where the site knows it all."""
@@ -176,7 +178,7 @@ class Agent:
 
     async def _register(self, site: Site) -> RegisterAnswer | None:
         retrying = tenacity.AsyncRetrying(
-            wait=tenacity.wait_exponential_jitter(0.2, 5),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
             stop=tenacity.stop_after_delay(REGISTER_LIMIT_S),
             retry=tenacity.retry_if_exception(
                 lambda error: (
@@ -186,7 +188,11 @@ class Agent:
             before_sleep=tenacity.before_sleep_log(logger, logging.WARNING),
             reraise=True,
         )
-        asking = asyncio.ensure_future(retrying(site.register))
+
+        async def ask() -> RegisterAnswer:
+            return await retrying(site.register)
+
+        asking = asyncio.ensure_future(ask())
         if await self._bounded(asking, REGISTER_LIMIT_S + 60, self._stopping):
             return asking.result()
         return None
@@ -198,12 +204,14 @@ class Agent:
         scrubber = Scrubber([*registered.provider_config.values(), options.token])
         older = [lease for lease in spool.leases() if lease not in registered.shards]
         for lease in [*registered.shards, *older]:
-            post = Post(spool.open(lease, scrubber))
+            post = Post(spool.open(lease, scrubber), leftover=lease in older)
             self._posts.append(post)
-            if lease in older or post.spool.released:
+            if post.leftover or post.spool.released:
                 # What it created is not known here: nothing is made or destroyed.
                 text = "an earlier process of this attempt ended midway"
-                post.spool.end(self._clock.now_us(), text)
+                now = self._clock.now_us()
+                post.spool.log(now, "ERROR", text)
+                post.spool.end(now)
 
     async def _carry(
         self, site: Site, session: aiohttp.ClientSession, registered: RegisterAnswer
@@ -213,7 +221,7 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             uploads = Uploads(site, session, self._clock, tasks)
             for post in self._posts:
-                uploads.add(post.spool)
+                uploads.add(post.spool, leftover=post.leftover)
             background = [
                 tasks.create_task(self._beat(site)),
                 tasks.create_task(self._flush(uploads, flush_us)),
@@ -224,7 +232,13 @@ class Agent:
             for post in self._posts:
                 if not post.spool.sealed:
                     self._begin(post, registered, tasks)
-            homes = [tasks.create_task(self._see_home(p, uploads)) for p in self._posts]
+            if self._stopping.is_set():
+                self._terminate_shards()
+            homes = [
+                tasks.create_task(self._see_home(post, uploads))
+                for post in self._posts
+                if not post.left
+            ]
             try:
                 await asyncio.gather(*homes)
             finally:
@@ -281,14 +295,15 @@ class Agent:
         if post.runner is not None:
             await post.runner.over.wait()
             await self._bounded(post.runner.close(), CLOSE_LIMIT_S, self._give_up)
-        post.spool.cut()
+        await post.spool.flush()
         uploads.kick()
         stored = uploads.stored(post.spool)
-        if await self._bounded(stored, STORE_LIMIT_S, self._give_up):
+        limit_s = STORE_LIMIT_S if post.runner else LEFTOVER_LIMIT_S
+        if await self._bounded(stored, limit_s, self._give_up):
             post.stored = True
             self._beat_soon.set()
             said = post.acknowledged.wait()
-            if await self._bounded(said, FINAL_BEAT_LIMIT_S, self._give_up):
+            if await self._bounded(said, FINAL_BEAT_LIMIT_S, self._unheard):
                 post.spool.forget()
                 return
         post.left = True
@@ -328,6 +343,7 @@ class Agent:
             try:
                 exchange = await site.heartbeat(beats)
             except FencedError as error:
+                self._unheard.set()
                 self._give_up_in(REFUSED_LIMIT_S)
                 self._stop_shards(Finish.FENCED, f"the site refuses us: {error}")
                 return
@@ -381,6 +397,7 @@ class Agent:
         while True:
             await asyncio.sleep(FLUSH_TICK_S)
             now = self._clock.now_us()
+            flushes = []
             for post in self._posts:
                 due = [
                     stream
@@ -390,7 +407,8 @@ class Agent:
                     )
                 ]
                 if due:
-                    post.spool.cut(*due)
+                    flushes.append(post.spool.flush(*due))
+            await asyncio.gather(*flushes)
             uploads.kick()
 
     async def _watch_health(self) -> None:
@@ -403,6 +421,11 @@ class Agent:
 
     # The end.
 
+    def _terminate_shards(self) -> None:
+        text = f"told to terminate: {STOP_DESTROY_S:g} s to destroy what is held"
+        limit_us = int(STOP_DESTROY_S * 1e6)
+        self._stop_shards(Finish.ABORTED, text, limit_us=limit_us)
+
     def _stop_shards(
         self, why: Finish, text: str, *, limit_us: int | None = None
     ) -> None:
@@ -411,14 +434,23 @@ class Agent:
                 post.runner.stop(why, text, limit_us=limit_us)
 
     def _give_up_in(self, limit_s: float) -> None:
-        asyncio.get_running_loop().call_later(limit_s, self._give_up.set)
+        loop = asyncio.get_running_loop()
+        loop.call_later(limit_s, self._give_up.set)
+        loop.call_later(limit_s, self._unheard.set)
 
     def _fail(self, error: Exception) -> None:
         """Our own bug ended the work: say so in every record that is not complete."""
         self._give_up_in(REFUSED_LIMIT_S)
         now = self._clock.now_us()
         for post in self._posts:
+            post.spool.log(now, "ERROR", f"the agent failed: {_innermost(error)!r}")
             if post.runner is not None:
                 post.runner.shard.fail(now)
                 post.runner = None
-            post.spool.end(now, f"the agent failed: {error!r}")
+            post.spool.end(now)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -93,6 +93,7 @@ class Runner:
         self.spool.event(
             Kind.HEALTH,
             self._clock.now_us(),
+            None,
             **taken,
             in_flight=self.in_flight,
             alive=self.shard.alive,
@@ -163,7 +164,9 @@ class Runner:
         except Exception as failure:  # an adapter's bug is one failed call, no more
             if isinstance(failure, TimeoutError) and deadline.expired():
                 text = f"no answer within {call.timeout_s:.3g} s"
-                error = ProviderError(Cause.TIMEOUT, Origin.PROVIDER, text)
+                # Not even sent: it was the way to the Provider that did not open.
+                origin = Origin.NETWORK if sent_us is None else Origin.PROVIDER
+                error = ProviderError(Cause.TIMEOUT, origin, text)
             else:
                 error = self._ours(call, failure)
         done_us = clock.now_us()
@@ -187,13 +190,15 @@ class Runner:
                 )
             case Verb.WITNESS:
                 assert call.secret is not None
-                return await provider.start_witness(call.provider_id, call.secret, sent)
+                await provider.start_witness(call.provider_id, call.secret, sent)
+                return None
             case Verb.PROBE:
                 return await provider.probe(
                     call.provider_id, plan.probe_command, call.secret, sent, timeout_s
                 )
             case Verb.DESTROY:
-                return await provider.destroy(call.provider_id, sent)
+                await provider.destroy(call.provider_id, sent)
+                return None
             case Verb.LIST:
                 return await provider.list(self._labels)
 

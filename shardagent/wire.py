@@ -298,9 +298,7 @@ class UrlsAnswer(Wire):
     urls: list[UploadUrl]
 
 
-def segment_key(
-    run: str, shard: int, attempt: int, kind: Literal["events", "log"], seq: int
-) -> str:
+def segment_key(run: str, shard: int, attempt: int, kind: str, seq: int) -> str:
     """The object key of a segment as agents write it (raw-format.md, Keys)."""
     suffix = "events-{:06d}.ndjson.zst" if kind == "events" else "log-{:06d}.txt.zst"
     return f"runs/{run}/shards/{shard:05d}/{attempt:02d}/{suffix.format(seq)}"

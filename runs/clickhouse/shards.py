@@ -148,3 +148,16 @@ def health(run: str, shard: int) -> list[dict[str, Any]]:
         {"run": run, "shard": shard, "limit": HEALTH_POINTS_MAX},
         name="health",
     )
+
+
+_SHIFT = """
+SELECT if(empty(half), 0, offset[indexOf(half, arrayMin(half))]) AS shift
+FROM attempts FINAL WHERE run = {run:String} AND shard = {shard:UInt32}
+ORDER BY attempt LIMIT 1
+"""
+
+
+def shift(run: str, shard: int) -> int:
+    """Run clock minus agent clock by the Shard's best sample; 0 without one."""
+    rows = client.query_rows(_SHIFT, {"run": run, "shard": shard}, name="shift")
+    return int(rows[0]["shift"]) if rows else 0

@@ -60,6 +60,8 @@ class Engine:
         self._tokens_at = 0
         self._living: dict[str, Life] = {}
         self._coming = 0
+        self._asks = 0
+        self._open: dict[int, tuple[int, int]] = {}  # creates not yet answered
         self._serial = 0
         self._requests = 0
         self._first_asked = False
@@ -79,28 +81,29 @@ class Engine:
             if self._dealer.rack:
                 rack_us = int(self._world.rack_at_s * 1_000_000)
                 self._at(now + rack_us, self._rack_fails)
+        self._asks += 1
+        ask = self._asks
         refusal = self._refusal(now)
+        self._open[ask] = (index, now)
         if refusal is not None:
-            due = now + self._refusal_us
-            self._later(due, self._refuse, reply, index, now, refusal)
+            self._later(now + self._refusal_us, self._refuse, reply, ask, refusal)
             return
         shard = labels.get("shard", "")
         fate = self._dealer.deal(index, int(shard) if shard.isdecimal() else None)
         match fate.create:
             case CreateFate.HANG:
-                self._count("timeout")
-                self._tell(refused_line(index, "timeout", now, None))
+                self._never_answered(ask)
             case CreateFate.ERROR:
                 due = now + fate.create_us
                 failure = ("error", "provider_error", 500, "internal error")
-                self._later(due, self._refuse, reply, index, now, failure)
+                self._later(due, self._refuse, reply, ask, failure)
             case CreateFate.OK | CreateFate.LATE:
                 due = now + fate.create_us
                 if fate.create is CreateFate.LATE:
                     due = now + self._timeout_us + LATE_MARGIN_US
                 self._coming += 1
                 life = Life(index, fate, labels, now)
-                self._later(due, self._created, reply, life, ttl_s)
+                self._later(due, self._created, reply, ask, life, ttl_s)
 
     def _refusal(self, now: int) -> tuple[str, str, int, str] | None:
         world = self._world
@@ -118,15 +121,24 @@ class Engine:
             return "capacity", "capacity", 503, "no capacity left"
         return None
 
-    def _refuse(
-        self, reply: Reply, index: int, asked: int, why: tuple[str, str, int, str]
-    ) -> None:
+    def _never_answered(self, ask: int) -> None:
+        index, asked = self._open.pop(ask)
+        self._count("timeout")
+        self._tell(refused_line(index, "timeout", asked, None))
+
+    def _refuse(self, reply: Reply, ask: int, why: tuple[str, str, int, str]) -> None:
+        if ask not in self._open:
+            return  # the world has ended meanwhile
+        index, asked = self._open.pop(ask)
         create, cause, status, message = why
         self._count(create)
         self._tell(refused_line(index, create, asked, self._now() - asked))
         reply.error(cause, status, message)
 
-    def _created(self, reply: Reply, life: Life, ttl_s: float) -> None:
+    def _created(self, reply: Reply, ask: int, life: Life, ttl_s: float) -> None:
+        if ask not in self._open:
+            return  # the world has ended meanwhile
+        del self._open[ask]
         self._coming -= 1
         now = self._now()
         self._serial += 1
@@ -141,9 +153,6 @@ class Engine:
         life.ttl_at_us = now + ttl_us
         self._reached(life, now)
         self._count(life.create)
-        if self._ended:
-            self._tell(life.line(now, "world_end"))
-            return
         self._living[life.provider_id] = life
         second = life.ttl_at_us // TTL_SWEEP_US + 1
         bucket = self._expiring.get(second)
@@ -299,11 +308,13 @@ class Engine:
         return len(self._living)
 
     def end(self) -> None:
-        """The world ends: whoever still lives is closed."""
+        """The world ends: whoever lives is closed, what was asked stays unanswered."""
         self._ended = True
         now = self._now()
         for life in list(self._living.values()):
             self._end(life, "world_end", now)
+        for ask in list(self._open):
+            self._never_answered(ask)
 
     def _later(self, due: int, call: Callable[..., None], *args: Any) -> None:
         if due <= self._now():

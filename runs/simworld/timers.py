@@ -60,12 +60,18 @@ class Timers:
             self._handle.cancel()
             self._handle = None
 
+    def _fire(self) -> None:
+        self._handle = None
+        self.run_due()
+
     def _arm(self) -> None:
         if self._handle is not None:
+            if self._heap and self._heap[0][0] == self._armed_us:
+                return
             self._handle.cancel()
             self._handle = None
         if self._heap:
             self._armed_us = self._heap[0][0]
             delay = max(0, self._armed_us - self._clock.now_us()) / 1_000_000
             loop = asyncio.get_running_loop()
-            self._handle = loop.call_later(delay, self.run_due)
+            self._handle = loop.call_later(delay, self._fire)

@@ -170,6 +170,7 @@ class _Sandbox:
         self._control: socket.socket | None = None
         self._pidfd = -1
         self._stderr = -1
+        self._inner: list[tuple[int, int]] = []
         self._next_id = 0
         self._calls: dict[bytes, asyncio.Future[list[bytes]]] = {}
         self._up: asyncio.Future[None] = self._loop.create_future()
@@ -314,6 +315,9 @@ class _Sandbox:
         elif message == b"up":
             if not self._up.done():
                 self._up.set_result(None)
+            assert self._process is not None
+            if self._own_pids:
+                self._inner = processes.inner(self._process.pid)
         else:
             request_id, *fields = message.split(b"\0", 4)
             answer = self._calls.get(request_id)
@@ -341,6 +345,17 @@ class _Sandbox:
         self._process.wait()
         self._lose()
         os.close(self._stderr)
+        self._bury()
+
+    def _bury(self) -> None:
+        """Is over only when nothing is left: if somebody killed the outer process,
+        the kernel ends the inner one a moment later."""
+        left = [pid for pid, began in self._inner if processes.started(pid) == began]
+        if left:
+            for pid in left:
+                processes.send_kill(pid)
+            self._loop.call_later(BREATH_S, self._bury)
+            return
         self._exited.set()
         self.on_gone()
         if not self._own_pids:

@@ -154,7 +154,8 @@ def _bubblewrap() -> list[str]:
     prefix = os.path.realpath(sys.base_prefix)
     if not Path(prefix).is_relative_to("/usr"):
         command += ["--ro-bind", prefix, prefix]
-    command += ["--ro-bind", str(INIT), INIT_INSIDE, "--chdir", "/tmp", "--"]
+    command += ["--ro-bind", str(INIT), INIT_INSIDE, "--remount-ro", "/"]
+    command += ["--chdir", "/tmp", "--"]
     return command
 
 

@@ -64,7 +64,7 @@ def strike(pid: int, *, own_pids: bool) -> None:
     everything inside has ended, and the outer process only then.
     """
     for target in (_children(pid) if own_pids else []) or [pid]:
-        _send(target, signal.SIGKILL)
+        send_kill(target)
 
 
 async def kill(pid: int, *, own_pids: bool) -> None:
@@ -103,12 +103,18 @@ def sweep(token: str) -> None:
         if not found:
             return
         for pid in found:
-            _send(pid, signal.SIGKILL)
+            send_kill(pid)
 
 
-def _send(pid: int, number: signal.Signals) -> None:
+def inner(pid: int) -> list[tuple[int, int]]:
+    """The processes right below, with their start times."""
+    found = [(child, started(child)) for child in _children(pid)]
+    return [(child, began) for child, began in found if began is not None]
+
+
+def send_kill(pid: int) -> None:
     with suppress(ProcessLookupError):
-        os.kill(pid, number)
+        os.kill(pid, signal.SIGKILL)
 
 
 def _children(pid: int) -> list[int]:

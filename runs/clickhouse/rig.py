@@ -1,0 +1,161 @@
+"""What the record says of our own rig (measurement.md §7): figures for the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runs.clickhouse import client
+from runs.clickhouse.facts import RunFacts
+from runs.clickhouse.shards import ShardRow
+from shardagent.wire import Plan, Shape
+
+SHARDS_MAX = 20_000
+FINISHED = ("done", "aborted")  # reasons of an agent that left in good order
+
+_FINALS = """
+WITH offsets AS (
+    SELECT shard, attempt, if(empty(half), 0, offset[indexOf(half, arrayMin(half))]) AS shift
+    FROM attempts FINAL WHERE run = {run:String} AND samples > 0
+)
+SELECT shard, max(late) / 1000 AS final_probe_late_ms
+FROM (
+    SELECT e.shard AS shard, e.sandbox AS box,
+        min(e.sent_us + o.shift) - ({t_end:Int64} + intDiv({spread:Int64} * box, {count:Int64})) AS late
+    FROM events AS e INNER JOIN offsets AS o USING (shard, attempt)
+    WHERE e.run = {run:String} AND e.judged AND e.last
+        AND e.kind IN ('probe_ok', 'probe_failed')
+    GROUP BY shard, box
+)
+GROUP BY shard ORDER BY shard LIMIT {limit:UInt32}
+"""
+
+_RUN = """
+SELECT quantileExact(0.5)(create_latency_us) / 1000 AS create_p50_ms,
+    quantileExact(0.5)(tti_latency_us) / 1000 AS tti_p50_ms,
+    quantileExact(0.99)(toNullable(sent_us - intended_us)) / 1000 AS harness_p99_ms,
+    quantileExactIf(0.99)(skew, placed AND sent_us IS NOT NULL) / 1000 AS skew_p99_ms,
+    minIf(skew, placed AND sent_us IS NOT NULL) / 1000 AS skew_min_ms,
+    maxIf(skew, placed AND sent_us IS NOT NULL) / 1000 AS skew_max_ms,
+    countIf(placed AND sent_us IS NOT NULL) AS placed_count,
+    countIf(outcome = 'unobserved') AS unobserved
+FROM (
+    SELECT *, toNullable(sent_us + sent_fit.1 - {t0:Int64} - (<place>)) AS skew,
+        intDiv(sandbox, {per_shard:UInt64}) AS of_shard,
+        (sandbox % {per_shard:UInt64}) * {shard_count:UInt64} + of_shard AS rank
+    FROM sandboxes FINAL WHERE run = {run:String}
+) LIMIT 1
+"""
+
+_RECORD = """
+SELECT
+    (SELECT uniqExact(text) FROM journal WHERE run = {run:String}
+        AND kind IN ('absent', 'altered')) AS lost,
+    (SELECT count() FROM (
+        SELECT s.shard, s.attempt, s.type FROM segments AS s FINAL
+        INNER JOIN (SELECT shard, attempt FROM attempts FINAL
+            WHERE run = {run:String} AND finished IS NOT NULL) AS a USING (shard, attempt)
+        WHERE s.run = {run:String} AND s.type IN ('events', 'log')
+        GROUP BY s.shard, s.attempt, s.type HAVING count() != max(s.seq) + 1)) AS gapped,
+    (SELECT maxOrNull(JSONExtractUInt(text, 'count')) FROM journal
+        WHERE run = {run:String} AND kind = 'leftovers') AS leftovers
+LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """Figures of the verdict by the names of verdict.py; missing ones are None."""
+
+    shards: dict[int, dict[str, float | None]]
+    run: dict[str, Any]
+    shards_started: int  # those that finished, and sent creates where T0 was set
+    record_defects: int
+    leftovers: int | None
+
+
+def rig(run: RunFacts, plan: Plan, rows: Sequence[ShardRow]) -> Rig:
+    """rows: every Shard of the judged Run (shards.shards)."""
+    late = _finals(run, plan)
+    record = client.query_rows(_RECORD, {"run": run.code}, name="rig")[0]
+    return Rig(
+        shards={row.shard: _of_shard(row, late.get(row.shard)) for row in rows},
+        run=_of_run(run, plan),
+        shards_started=sum(_started(row, run) for row in rows),
+        record_defects=record["lost"]
+        + record["gapped"]
+        + sum(r.gaps or 0 for r in rows),
+        leftovers=record["leftovers"],
+    )
+
+
+def _started(row: ShardRow, run: RunFacts) -> bool:
+    """It finished, and where there was a T0 it sent creates."""
+    unsent = (row.outcomes or {}).get("not_attempted", 0)
+    ran = run.t0_us is None or unsent < sum((row.outcomes or {}).values())
+    return row.finished in FINISHED and ran
+
+
+def _of_shard(row: ShardRow, late_ms: float | None) -> dict[str, float | None]:
+    cold = 100 * row.cold_creates / row.creates if row.creates else None
+    clockless = (row.clockless_attempts or 0) + bool(row.clock_disagrees)
+    return {
+        "loop_lag_ms": _ms(row.loop_lag_us),
+        "loop_cpu_pct": row.cpu_pct,
+        "steal_pct": row.steal_pct,
+        "harness_delay_p99_ms": _ms(row.harness_delay_p99_us),
+        "harness_delay_max_ms": _ms(row.harness_delay_max_us),
+        "final_probe_late_ms": late_ms,
+        "cold_connections_pct": cold,
+        "clock_bound_ms": _ms(row.clock_bound_us),
+        "clock_defects": clockless if row.attempts else None,
+    }
+
+
+def _finals(run: RunFacts, plan: Plan) -> dict[int, float]:
+    """Shard → how late its latest final probe was first sent, in ms."""
+    if run.t_end_us is None or plan.load.shape is Shape.SEQUENTIAL:
+        return {}
+    bound = {
+        "run": run.code,
+        "limit": SHARDS_MAX,
+        "t_end": run.t_end_us,
+        "spread": round(plan.final_spread_s * 1e6),
+        "count": plan.sandbox_count,
+    }
+    rows = client.query_rows(_FINALS, bound, name="rig")
+    return {row["shard"]: row["final_probe_late_ms"] for row in rows}
+
+
+def _ms(value: float | None) -> float | None:
+    return None if value is None else value / 1_000
+
+
+def _of_run(run: RunFacts, plan: Plan) -> dict[str, Any]:
+    bound = {
+        "run": run.code,
+        "t0": run.t0_us or 0,
+        "per_shard": run.sandboxes_per_shard,
+        "shard_count": run.shard_count,
+    }
+    statement = _RUN.replace("<place>", _place(plan))
+    row = client.query_rows(statement, bound, name="rig")[0]
+    placed = run.t0_us is not None and row["placed_count"]
+    if not placed or plan.load.shape is Shape.SEQUENTIAL:
+        row |= {"skew_p99_ms": None, "skew_max_ms": None}
+    else:
+        row["skew_p99_ms"] -= row["skew_min_ms"]
+        row["skew_max_ms"] -= row["skew_min_ms"]
+    return row
+
+
+def _place(plan: Plan) -> str:
+    """A Sandbox's place in the load shape, µs after T0, as SQL over its rank."""
+    load = plan.load
+    if load.shape is Shape.STAGGERED:
+        return f"rank * {int(load.stagger_us)}"
+    if load.shape is Shape.STAIRCASE:
+        step = f"intDiv(rank * {int(load.steps)}, {int(plan.sandbox_count)})"
+        return f"least({step}, {int(load.steps) - 1}) * {round(load.step_s * 1e6)}"
+    return "0"
