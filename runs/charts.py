@@ -99,7 +99,7 @@ def _line(
     fill: bool = False,
     shape: str = "hv",
 ) -> go.Scatter:
-    """meta.token names the colour; the page sets it. hv: a value holds until the next."""
+    """meta.token names the colour, which the page sets; hv: held until the next."""
     return go.Scatter(
         x=x,
         y=y,
