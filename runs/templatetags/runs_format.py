@@ -10,6 +10,15 @@ register = template.Library()
 
 MINUTE_S = 60
 HOUR_S = 3_600
+LETTERS = {
+    "success": "S",
+    "partial": "P",
+    "readiness_failed": "R",
+    "failed": "F",
+    "unobserved": "U",
+    "not_attempted": "N",
+    "pending": "…",
+}
 
 
 @register.filter
@@ -51,9 +60,37 @@ def percent(value: float | None) -> str:
 
 
 @register.filter
+def figure(value: float | None) -> str:
+    """Three significant digits, thousands separated: 12345.6 → 12,300, 0.0421."""
+    if value is None:
+        return "–"
+    if abs(value) >= 1_000:
+        digits = len(str(int(abs(value)))) - 3
+        return f"{round(value, -digits):,.0f}"
+    return f"{value:.3g}"
+
+
+@register.filter
+def instant(elapsed_us: int | None) -> str:
+    """A place on the Run's own time, T0 = 0: 41183000 → 00:41.183."""
+    if elapsed_us is None:
+        return "–"
+    sign, whole_ms = ("−" if elapsed_us < 0 else ""), abs(round(elapsed_us / 1_000))
+    whole_s, ms = divmod(whole_ms, 1_000)
+    minutes, s = divmod(whole_s, 60)
+    return f"{sign}{minutes:02d}:{s:02d}.{ms:03d}"
+
+
+@register.filter
 def words(value: object) -> str:
     """readiness_failed → readiness failed."""
     return str(value).replace("_", " ")
+
+
+@register.filter
+def outcome_letter(name: str) -> str:
+    """The letter that stands beside an Outcome's colour."""
+    return LETTERS.get(name, "")
 
 
 @register.simple_tag

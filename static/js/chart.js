@@ -47,6 +47,10 @@ export async function draw(place) {
   await window.Plotly.react(place, data, layout, CONFIG);
 }
 
+export function png(place, name) {
+  return window.Plotly.downloadImage(place, { format: "png", filename: name, scale: 2 });
+}
+
 export function drawAll() {
   return Promise.all([...document.querySelectorAll("[data-chart]")].map(draw));
 }
