@@ -5,19 +5,19 @@ Sealing, rebuilding and verifying all come here, so they cannot disagree.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from runs import statistics, verdict
-from runs.clickhouse import causes, certificate, latency, rig, sandboxes, summary
+from runs.clickhouse import causes, latency, rig, sandboxes, shards, summary
 from runs.clickhouse.facts import RunFacts, run_facts
 from shardagent.wire import Plan, Shape
 
 QUANTILES = {"p50_us": 0.5, "p95_us": 0.95, "p99_us": 0.99}
 INTERVAL_PHASES = ("create", "ready", "tti")
 SHARDS_LISTED_MAX = 200  # of those that tripped one check
-CAUSES_MAX = 200
 
 
 def judge(plan: Plan) -> dict[str, Any]:
@@ -26,11 +26,8 @@ def judge(plan: Plan) -> dict[str, Any]:
     sandboxes.classify(facts, None, final=True)
     found = summary.summarise(facts)
     found["latency"] = latencies(facts, plan)
-    found["causes"] = causes.causes(facts, CAUSES_MAX)
+    found["causes"] = [asdict(row) for row in causes.causes(plan.code)]
     found["verdict"] = judge_rig(facts, plan, found)
-    found["certificate"] = (
-        certificate.certificate(facts) if plan.provider == "sim" else None
-    )
     found["labels"] = labels(plan)
     found["instants"] = {
         "t0_us": facts.t0_us,
@@ -55,30 +52,36 @@ def labels(plan: Plan) -> list[str]:
 
 def latencies(facts: RunFacts, plan: Plan) -> dict[str, Any]:
     """The latency table, with intervals by a bootstrap over Shards."""
-    found = latency.latency(facts)
+    found = {
+        phase: {**asdict(row), "ci95": {}, "ci95_label": None}
+        for phase, row in latency.latency(plan.code).items()
+    }
     for phase in INTERVAL_PHASES:
-        row = found.get(phase)
-        if not row or not row["count"]:
+        if not found[phase]["count"]:
             continue
-        row["ci95"] = {}
-        values, shards = latency.by_shard(facts, phase)
-        label = statistics.coverage_label(len(set(shards)))
-        row["ci95_label"] = label
-        if label is None or label.startswith("narrow"):
-            bounds = statistics.intervals(
-                np.asarray(values, dtype=np.int64),
-                np.asarray(shards, dtype=np.int64),
-                list(QUANTILES.values()),
-                seed=plan.seed,
-            )
-            pairs = zip(QUANTILES, bounds, strict=True)
-            row["ci95"] = {name: list(bound) for name, bound in pairs}
+        by_shard = list(latency.by_shard(plan.code, phase))
+        label = statistics.coverage_label(len(by_shard))
+        found[phase]["ci95_label"] = label
+        if len(by_shard) >= statistics.HOSTS_FOR_INTERVAL_MIN:
+            found[phase]["ci95"] = _intervals(by_shard, plan.seed)
     return found
+
+
+def _intervals(by_shard: list[tuple[int, list[int]]], seed: int) -> dict[str, Any]:
+    sizes = [len(took) for _, took in by_shard]
+    bounds = statistics.intervals(
+        np.concatenate([np.asarray(took, dtype=np.int64) for _, took in by_shard]),
+        np.repeat(np.asarray([shard for shard, _ in by_shard]), sizes),
+        list(QUANTILES.values()),
+        seed=seed,
+    )
+    return {n: list(bound) for n, bound in zip(QUANTILES, bounds, strict=True)}
 
 
 def judge_rig(facts: RunFacts, plan: Plan, found: dict[str, Any]) -> dict[str, Any]:
     """The verdict on the harness, every check with value and thresholds."""
-    figures = rig.rig(facts, plan)
+    rows = shards.shards(facts)
+    figures = rig.rig(facts, plan, rows)
     outcomes = found["outcomes"]
     run = verdict.RunFigures(
         planned=plan.sandbox_count,
@@ -96,12 +99,11 @@ def judge_rig(facts: RunFacts, plan: Plan, found: dict[str, Any]) -> dict[str, A
         start_skew_max_ms=figures.run["skew_max_ms"],
         time_to_100_ms=found["time_to_ms"]["100"],
     )
-    names = verdict.ShardFigures.__dataclass_fields__
-    shards = [
-        verdict.ShardFigures(**{k: v for k, v in row.items() if k in names})
-        for _, row in sorted(figures.shards.items())
+    of_shards = [
+        verdict.ShardFigures(shard=shard, **row)
+        for shard, row in sorted(figures.shards.items())
     ]
-    judged = verdict.judge(run, shards, plan.thresholds)
+    judged = verdict.judge(run, of_shards, plan.thresholds)
     return {
         "level": judged.level.word,
         "reasons": [_finding(finding) for finding in judged.reasons],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -13,6 +13,7 @@ from django.conf import settings
 from runs import lifecycle, objects, supervise
 from runs.clickhouse import defects, hashes
 from runs.clickhouse import ingest as clickhouse_ingest
+from runs.clickhouse.facts import run_facts
 from runs.errors import ObjectsError
 from runs.judge import judge
 from runs.models import Run, State
@@ -71,7 +72,9 @@ def judged(plan: Plan, *, sealed_at_us: int) -> Sealed:
         "code": plan.code,
         "sealed_at_us": sealed_at_us,
         "segments": hashes.hash_objects(store, plan.code, keys),
-        "defects": defects.defects(plan.code, DEFECTS_LISTED_MAX),
+        "defects": [
+            asdict(row) for row in defects.defects(run_facts(plan), DEFECTS_LISTED_MAX)
+        ],
         **{k: v for k, v in summary.items() if k != "defects"},
         "defects_count": summary["defects"],
         "software": plan.software,

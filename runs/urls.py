@@ -4,6 +4,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from runs.api.agent import api as agent_api
+from runs.api.ops import api as ops_api
 from runs.api.public import api as public_api
 from runs.views import account, new_run, public, run, run_chart, runs, shard
 
@@ -41,4 +42,5 @@ urlpatterns = [
     # programs
     path("api/v1/", public_api.urls),
     path("agent/v1/", agent_api.urls),
+    path("ops/v1/", ops_api.urls),
 ]

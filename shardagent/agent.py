@@ -71,9 +71,10 @@ class Options:
 
 @dataclass(slots=True, eq=False)
 class Post:
-    """One attempt that this process answers for; runner is None for a leftover."""
+    """One attempt that this process answers for; runner is None once it is over."""
 
     spool: ShardSpool
+    leftover: bool = False  # of an attempt that is no more this process's
     runner: Runner | None = None
     stored: bool = False  # all of the record is: beats may say how it finished
     left: bool = False  # said, or given up
@@ -99,7 +100,7 @@ class Post:
         shard = self.runner.shard
         update = {
             "phase": shard.phase,
-            "connections": shard.connections,
+            "connections": shard.warmth.connections,
             "clock_samples": shard.times.samples(),
             "counts": shard.counts(),
             "heard": shard.times.heard,
@@ -203,9 +204,9 @@ class Agent:
         scrubber = Scrubber([*registered.provider_config.values(), options.token])
         older = [lease for lease in spool.leases() if lease not in registered.shards]
         for lease in [*registered.shards, *older]:
-            post = Post(spool.open(lease, scrubber))
+            post = Post(spool.open(lease, scrubber), leftover=lease in older)
             self._posts.append(post)
-            if lease in older or post.spool.released:
+            if post.leftover or post.spool.released:
                 # What it created is not known here: nothing is made or destroyed.
                 text = "an earlier process of this attempt ended midway"
                 now = self._clock.now_us()
@@ -220,7 +221,7 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             uploads = Uploads(site, session, self._clock, tasks)
             for post in self._posts:
-                uploads.add(post.spool)
+                uploads.add(post.spool, leftover=post.leftover)
             background = [
                 tasks.create_task(self._beat(site)),
                 tasks.create_task(self._flush(uploads, flush_us)),
@@ -294,7 +295,7 @@ class Agent:
         if post.runner is not None:
             await post.runner.over.wait()
             await self._bounded(post.runner.close(), CLOSE_LIMIT_S, self._give_up)
-        post.spool.cut()
+        await post.spool.flush()
         uploads.kick()
         stored = uploads.stored(post.spool)
         limit_s = STORE_LIMIT_S if post.runner else LEFTOVER_LIMIT_S
@@ -396,6 +397,7 @@ class Agent:
         while True:
             await asyncio.sleep(FLUSH_TICK_S)
             now = self._clock.now_us()
+            flushes = []
             for post in self._posts:
                 due = [
                     stream
@@ -405,7 +407,8 @@ class Agent:
                     )
                 ]
                 if due:
-                    post.spool.cut(*due)
+                    flushes.append(post.spool.flush(*due))
+            await asyncio.gather(*flushes)
             uploads.kick()
 
     async def _watch_health(self) -> None:

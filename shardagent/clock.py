@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -76,14 +76,19 @@ class Samples:
 
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
+        self._counts: Counter[str] = Counter()
+        # All Shards of a process ask for the same few instants after each heartbeat.
+        self._placed: dict[tuple[int, str], int | None] = {}
 
     def add(self, sample: Sample) -> None:
         """Keep one more exchange."""
         self._samples.append(sample)
+        self._counts[sample.clock_id] += 1
+        self._placed.clear()
 
     def count(self, clock_id: str) -> int:
-        """How many samples that clock has."""
-        return sum(1 for sample in self._samples if sample.clock_id == clock_id)
+        """How many samples that clock ever gave."""
+        return self._counts[clock_id]
 
     def best(self, at_us: int, clock_id: str) -> Sample | None:
         """The sample of that clock with the smallest doubt at `at_us`."""
@@ -95,6 +100,12 @@ class Samples:
 
     def to_agent(self, run_us: int, clock_id: str) -> int | None:
         """A Run-clock instant on this agent's clock; None without any sample."""
+        key = (run_us, clock_id)
+        if key not in self._placed:
+            self._placed[key] = self._place(run_us, clock_id)
+        return self._placed[key]
+
+    def _place(self, run_us: int, clock_id: str) -> int | None:
         newest = next(
             (one for one in reversed(self._samples) if one.clock_id == clock_id), None
         )

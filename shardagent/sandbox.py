@@ -9,8 +9,6 @@ Sandboxes (dead, never interactive, proven to the end) stay until T_destroy.
 
 from __future__ import annotations
 
-import random
-import re
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +19,6 @@ from shardagent.calls import (
     NEVER_COUNTED,
     REFUSALS,
     Call,
-    Record,
     Result,
     Verb,
     digest,
@@ -31,6 +28,7 @@ from shardagent.calls import (
 )
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Answer, Created
+from shardagent.rules import Rules
 from shardagent.wire import Kind
 
 READY_RETRY_US = 100_000
@@ -56,23 +54,6 @@ class State(StrEnum):
 
 
 UNSETTLED = frozenset({State.PLANNED, State.CREATING, State.READYING})
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What all Sandboxes of a Shard share."""
-
-    record: Record
-    chance: random.Random
-    ready_expect: re.Pattern[str]
-    probe_interval_us: int
-    probe_failures_max: int
-    ready_timeout_us: int
-    destroy_timeout_us: int
-    create_timeout_s: float
-    probe_timeout_s: float
-    witness: bool
-    sequential: bool
 
 
 @dataclass(slots=True, eq=False)

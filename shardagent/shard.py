@@ -8,8 +8,6 @@ clock: every input says when it happened, in agent µs.
 from __future__ import annotations
 
 import heapq
-import random
-import re
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import cast
@@ -18,8 +16,10 @@ from shardagent import schedule
 from shardagent.calls import Call, Record, Result, Verb
 from shardagent.clock import Samples
 from shardagent.providers.base import Listed
-from shardagent.sandbox import Rules, Sandbox, State
+from shardagent.rules import rules_of
+from shardagent.sandbox import Sandbox, State
 from shardagent.timeline import Timeline
+from shardagent.warmth import Warmth
 from shardagent.wire import (
     Counts,
     Finish,
@@ -31,12 +31,6 @@ from shardagent.wire import (
     ShardPhase,
 )
 
-WARM_CONNECTIONS_MAX = 256
-WARM_TRIES_MAX = 3
-WARM_TIMEOUT_S = 30.0
-WARM_RETRY_US = 1_000_000
-REWARM_BEFORE_US = 5_000_000  # connections are warmed again this long before T0
-REWARM_AGE_MAX_US = 10_000_000  # older than this at T0 is not warm
 CLOCK_SAMPLES_MIN = 3
 SILENCE_MAX_US = 120_000_000  # before RELEASE
 DESTROYS_MAX = 64  # destroy calls of a Shard in flight
@@ -63,17 +57,17 @@ class Shard:
         self.lease = lease
         self.phase = ShardPhase.STARTING
         self.times = Timeline(plan, samples, clock_id)
-        self.connections = 0
         self.tally: Counter[Kind] = Counter()
         self.alive = 0
         self.finish: Finish | None = None  # set once, when all is over
         self._plan = plan
         self._record = record
         self._last_heard_us = now
-        rules = _rules(plan, lease, self, supports_witness=supports_witness)
+        rules = rules_of(plan, lease, self, supports_witness=supports_witness)
         self._sandboxes = {
             index: Sandbox(index, rules) for index in plan.sandboxes_of(lease.shard)
         }
+        self.warmth = Warmth(len(self._sandboxes), now)
         self._places = schedule.places(plan, lease.shard)
         self._next_create = 0
         self._sequential_due_us: int | None = None
@@ -82,10 +76,6 @@ class Shard:
         self._destroying = 0
         self._unsettled = len(self._sandboxes)
         self._open = len(self._sandboxes)
-        self._warm_tries = 0
-        self._warm_due_us: int | None = now
-        self._warmed_us: int | None = None
-        self._rewarmed = False
         self._t0_late: bool | None = None  # None until T0 is placed
         self._leaving: Finish | None = None
         self._forced = False
@@ -130,7 +120,7 @@ class Shard:
         """When `tick` wants to be called; None while only an input can move it."""
         if self.over:
             return None
-        dues = [self._warm_due_us, self._cut_us]
+        dues = [self.warmth.due_us, self._cut_us]
         if not self.released:
             dues.append(self._last_heard_us + SILENCE_MAX_US)
         times = self.times
@@ -156,7 +146,9 @@ class Shard:
         calls: list[Call] = []
         if self.over:
             return calls
-        self._warm(now, calls)
+        warm = self.warmth.call(now)
+        if warm is not None and self._leaving is None:
+            calls.append(warm)
         self._start(now)
         self._create(now, calls)
         self._act(now, calls)
@@ -220,7 +212,9 @@ class Shard:
             return calls
         now = result.done_us
         if call.verb is Verb.WARM:
-            self._on_warm(result)
+            level = "WARNING" if result.error else "INFO"
+            self.log(now, level, self.warmth.finished(result))
+            self._arm(now)
         elif call.verb is Verb.LIST:
             self._on_list(result)
         else:
@@ -250,51 +244,15 @@ class Shard:
 
     # Arming.
 
-    def _warm(self, now: int, calls: list[Call]) -> None:
-        if self._warm_due_us is None or now < self._warm_due_us:
-            return
-        self._warm_due_us = None
-        if self._leaving is not None:
-            return
-        wanted = min(len(self._sandboxes), WARM_CONNECTIONS_MAX)
-        self._warm_tries += 1
-        calls.append(Call(Verb.WARM, WARM_TIMEOUT_S, connections=wanted))
-
-    def _on_warm(self, result: Result) -> None:
-        now = result.done_us
-        if result.error is None:
-            self.connections = cast(int, result.value)
-            self._warmed_us = now
-            self.log(now, "INFO", f"{self.connections} connections warm")
-        else:
-            self.log(now, "WARNING", f"warming failed: {result.error}")
-            if self.phase is ShardPhase.STARTING and self._warm_tries < WARM_TRIES_MAX:
-                self._warm_due_us = now + WARM_RETRY_US
-                return
-            # The Provider may be down; its creates will say so, as facts.
-            self._warmed_us = self._warmed_us or now
-        self._arm(now)
-
     def _arm(self, now: int) -> None:
         if self.phase is not ShardPhase.STARTING or self._leaving is not None:
             return
         samples = self.times.samples()
-        if self._warmed_us is None or samples < CLOCK_SAMPLES_MIN:
+        if not self.warmth.ready or samples < CLOCK_SAMPLES_MIN:
             return
         self.phase = ShardPhase.ARMED
-        self.event(Kind.ARMED, now, connections=self.connections)
+        self.event(Kind.ARMED, now, connections=self.warmth.connections)
         self.log(now, "INFO", f"armed with {samples} clock samples")
-
-    def _plan_rewarm(self, now: int) -> None:
-        """Once T0 is known: connections are to be at most 10 s old at T0."""
-        t0_us = self.times.t0_us
-        if self._rewarmed or t0_us is None or self.phase is not ShardPhase.ARMED:
-            return
-        self._rewarmed = True
-        if now <= t0_us - REWARM_BEFORE_US:
-            self._warm_due_us = t0_us - REWARM_BEFORE_US
-        elif (self._warmed_us or 0) < t0_us - REWARM_AGE_MAX_US:
-            self._warm_due_us = now
 
     # The instants.
 
@@ -326,8 +284,9 @@ class Shard:
     # The burst.
 
     def _start(self, now: int) -> None:
-        self._plan_rewarm(now)
         t0_us, latest_us = self.times.t0_us, self.times.latest_start_us
+        if self.phase is ShardPhase.ARMED and t0_us is not None:
+            self.warmth.before(t0_us, now)
         if self.phase not in NOT_STARTED or self._leaving is not None:
             return
         if t0_us is None or latest_us is None or now < t0_us:
@@ -539,21 +498,3 @@ class _Change:
         shard._open -= (sandbox.state is State.CLOSED) - (state is State.CLOSED)
         shard._lost += (sandbox.state is State.LOST) - (state is State.LOST)
         shard.alive += sandbox.alive - alive
-
-
-def _rules(
-    plan: Plan, lease: Lease, record: Record, *, supports_witness: bool
-) -> Rules:
-    return Rules(
-        record=record,
-        chance=random.Random(f"{plan.seed}/{lease.shard}"),
-        ready_expect=re.compile(plan.ready_expect),
-        probe_interval_us=schedule.microseconds(plan.probe_interval_s),
-        probe_failures_max=plan.probe_failures_max,
-        ready_timeout_us=schedule.microseconds(plan.ready_timeout_s),
-        destroy_timeout_us=schedule.microseconds(plan.destroy_timeout_s),
-        create_timeout_s=plan.create_timeout_s,
-        probe_timeout_s=plan.probe_timeout_s,
-        witness=plan.witness and supports_witness,
-        sequential=plan.load.shape is Shape.SEQUENTIAL,
-    )

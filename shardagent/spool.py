@@ -2,19 +2,22 @@
 
 Lines are gathered in memory, cut into segments (zstd), written to the spool
 directory and forgotten once they are stored. A restarted agent finds there what was
-not yet stored, and where the numbering goes on.
+not yet stored, and where the numbering goes on. Compressing and writing happen in a
+thread: a slow disk must not stall the loop that measures.
 
-    <spool>/<run>/<shard:05d>-<attempt:02d>/ events-000003.zst log-000001.zst state.json
+    <spool>/<run>/<shard:05d>-<attempt:02d>/
+        events-000003.zst  log-000001.zst  state.json  released
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import re
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -68,6 +71,49 @@ class Spool:
         return found
 
 
+@dataclass(slots=True, eq=False)
+class Cut:
+    """Lines on their way to disk: chunks in, reports out; made in a thread."""
+
+    stream: Stream
+    seq: int
+    first: int  # number of the first line
+    chunks: list[list[bytes]]
+    room: int  # bytes that the spool still takes
+    earlier: list[SegmentReport]
+    reports: list[SegmentReport] = field(default_factory=list)
+    dropped: int = 0
+
+    @property
+    def end(self) -> int:
+        """The number of the first line after these."""
+        return self.first + sum(map(len, self.chunks))
+
+    def write(self) -> None:
+        """Make a segment of each chunk."""
+        first = self.first
+        for lines in self.chunks:
+            body = b"".join(lines)
+            if self.stream.kind == "log":
+                body = b"#first_line %d\n" % first + body
+            first += len(lines)
+            stored = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
+            if len(stored) > self.room:
+                # The gap in n is what tells readers that facts are missing.
+                self.dropped += len(lines)
+                continue
+            self.room -= len(stored)
+            seq = self.seq + len(self.reports)
+            _write(self.stream.path(seq), stored)
+            self.reports.append(self.stream.report(seq, stored, len(lines)))
+
+    def state(self) -> dict[str, object]:
+        """What a restart needs to go on after this."""
+        segments = [report.model_dump() for report in self.earlier + self.reports]
+        seq = self.seq + len(self.reports)
+        return {"seq": seq, "count": self.end, "segments": segments}
+
+
 class Stream:
     """One kind of segment of one attempt: lines in, numbered segments out."""
 
@@ -82,53 +128,54 @@ class Stream:
         self._spool = spool
         self._folder = folder
         self._lines: list[bytes] = []
+        self._full: list[list[bytes]] = []  # chunks that can take no more
         self._size = 0
+        self._cutting = 0
 
     @property
     def queued(self) -> int:
-        """Lines in memory."""
-        return len(self._lines)
+        """Lines that are not on disk."""
+        return len(self._lines) + sum(map(len, self._full)) + self._cutting
 
     def add(self, line: bytes, at: int) -> None:
-        """Number one more line; cut first where it would make the segment too big."""
+        """Number one more line; a chunk ends where it would grow too big."""
         if self._size + len(line) + HEADER_RESERVE > SEGMENT_BYTES_MAX:
-            self.cut()
+            self._end_chunk()
         if self.oldest_us is None:
             self.oldest_us = at
         self._lines.append(line)
         self._size += len(line)
         self.count += 1
 
+    def _end_chunk(self) -> None:
+        if self._lines:
+            self._full.append(self._lines)
+            self._lines = []
+            self._size = 0
+
     def flush_due(self, now: int, interval_us: int) -> bool:
         """Whether the oldest line has waited long enough."""
         return self.oldest_us is not None and now - self.oldest_us >= interval_us
 
-    def cut(self) -> bool:
-        """Make a segment of what is in memory; False where there is nothing."""
-        if not self._lines:
-            return False
-        lines, self._lines = self._lines, []
-        self._size = 0
-        self.oldest_us = None
-        body = b"".join(lines)
-        if self.kind == "log":
-            body = b"#first_line %d\n" % (self.count - len(lines)) + body
-        stored = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
-        if self._spool.used_bytes + len(stored) > self._spool.bytes_max:
-            # The gap in n is what tells readers that facts are missing.
-            self.dropped += len(lines)
-            return False
-        report = SegmentReport(
-            kind=self.kind,
-            seq=self.next_seq,
-            sha256=hashlib.sha256(stored).hexdigest(),
-            bytes=len(stored),
-            events=len(lines),
-        )
-        _write(self._path(self.next_seq), stored)
-        self.next_seq += 1
-        self._keep(report)
-        return True
+    def take(self, *, hold: bool = False) -> Cut:
+        """What is in memory, to be written; nothing of it with `hold`."""
+        first = self.count - self.queued
+        chunks: list[list[bytes]] = []
+        if not hold:
+            self._end_chunk()
+            chunks, self._full = self._full, []
+            self._cutting = sum(map(len, chunks))
+            self.oldest_us = None
+        room = self._spool.bytes_max - self._spool.used_bytes
+        return Cut(self, self.next_seq, first, chunks, room, list(self.reports()))
+
+    def keep(self, cut: Cut) -> None:
+        """It is written."""
+        self._cutting = 0
+        self.dropped += cut.dropped
+        self.next_seq = cut.seq + len(cut.reports)
+        for report in cut.reports:
+            self._keep(report)
 
     def stored(self, segment: Segment) -> None:
         """The oldest waiting segment is in object storage."""
@@ -153,31 +200,36 @@ class Stream:
         """Go on where an earlier process stopped."""
         self.next_seq, self.count = seq, count
         for report in reports:
-            if self._path(report.seq).exists():
+            if self.path(report.seq).exists():
                 self._keep(report)
             else:
                 self.unacknowledged.append(report)
         # A segment written in the instant before the state was.
-        while self._path(self.next_seq).exists():
-            stored = self._path(self.next_seq).read_bytes()
+        while self.path(self.next_seq).exists():
+            stored = self.path(self.next_seq).read_bytes()
             body = zstandard.ZstdDecompressor().decompress(stored)
             lines = body.count(b"\n") - (self.kind == "log")
-            report = SegmentReport(
-                kind=self.kind,
-                seq=self.next_seq,
-                sha256=hashlib.sha256(stored).hexdigest(),
-                bytes=len(stored),
-                events=lines,
-            )
+            report = self.report(self.next_seq, stored, lines)
             self.next_seq += 1
             self.count += lines
             self._keep(report)
 
+    def report(self, seq: int, stored: bytes, lines: int) -> SegmentReport:
+        """A segment as heartbeats tell of it."""
+        return SegmentReport(
+            kind=self.kind,
+            seq=seq,
+            sha256=hashlib.sha256(stored).hexdigest(),
+            bytes=len(stored),
+            events=lines,
+        )
+
     def _keep(self, report: SegmentReport) -> None:
         self._spool.used_bytes += report.bytes
-        self.waiting.append(Segment(self._path(report.seq), report))
+        self.waiting.append(Segment(self.path(report.seq), report))
 
-    def _path(self, seq: int) -> Path:
+    def path(self, seq: int) -> Path:
+        """Where a segment is until it is stored."""
         return self._folder / f"{self.kind}-{seq:06d}.zst"
 
 
@@ -195,9 +247,12 @@ class ShardSpool:
         self.released = False  # a create may have been sent
         self.resumed = False  # an earlier process wrote here
         self.finish: Finish | None = None  # agent_finished is written: nothing follows
+        self._finish_cut: Finish | None = None
         self._scrubber = scrubber
         self._folder = folder
         self._state = folder / "state.json"
+        self._released = folder / "released"
+        self._flushing = asyncio.Lock()
         self._restore()
 
     @property
@@ -236,7 +291,7 @@ class ShardSpool:
         self.events.add(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE), at)
         if kind is Kind.RELEASED:
             self.released = True
-            self._save()
+            self._released.touch()
         if kind is Kind.AGENT_FINISHED:
             self.finish = Finish(str(fields["reason"]))
 
@@ -255,32 +310,54 @@ class ShardSpool:
     def forget(self) -> None:
         """Everything is stored and the site knows: leave nothing on disk."""
         self._state.unlink(missing_ok=True)
+        self._released.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
 
-    def cut(self, *streams: Stream) -> None:
-        """Make segments of what is in memory."""
-        for stream in streams or self.streams:
-            stream.cut()
-        self._save()
+    async def flush(self, *streams: Stream) -> None:
+        """Make segments of what is in memory, without holding up the loop."""
+        async with self._flushing:
+            cuts = self._cuts(streams)
+            writing = asyncio.ensure_future(asyncio.to_thread(self._write, cuts))
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                await asyncio.wait({writing})  # the thread goes on in any case
+                raise
+            finally:
+                self._kept(cuts)
 
-    def _save(self) -> None:
-        state: dict[str, object] = {"released": self.released, "finish": self.finish}
-        for stream in self.streams:
-            state[stream.kind] = {
-                "seq": stream.next_seq,
-                "count": stream.count - stream.queued,
-                "segments": [report.model_dump() for report in stream.reports()],
-            }
-        _write(self._state, orjson.dumps(state))
+    def cut(self, *streams: Stream) -> None:
+        """The same at once, where nothing else flushes."""
+        cuts = self._cuts(streams)
+        self._write(cuts)
+        self._kept(cuts)
+
+    def _cuts(self, streams: tuple[Stream, ...]) -> list[Cut]:
+        chosen = streams or self.streams
+        if self.events in chosen:
+            self._finish_cut = self.finish  # on disk together with its event
+        return [stream.take(hold=stream not in chosen) for stream in self.streams]
+
+    def _write(self, cuts: list[Cut]) -> None:
+        for cut in cuts:
+            cut.write()
+        state: dict[str, object] = {cut.stream.kind: cut.state() for cut in cuts}
+        _write(self._state, orjson.dumps(state | {"finish": self._finish_cut}))
+
+    def _kept(self, cuts: list[Cut]) -> None:
+        for cut in cuts:
+            if cut.chunks:
+                cut.stream.keep(cut)
 
     def _restore(self) -> None:
+        self.released = self._released.exists()
         if not self._state.exists():
             return
         self.resumed = True
         state = orjson.loads(self._state.read_bytes())
-        self.released = state["released"]
         self.finish = Finish(state["finish"]) if state["finish"] else None
+        self._finish_cut = self.finish
         for stream in self.streams:
             kept = state[stream.kind]
             reports = [SegmentReport(**report) for report in kept["segments"]]

@@ -49,6 +49,8 @@ class Timeline:
 
     def learn(self, clock_id: str, instants: Instants) -> dict[str, int]:
         """What is new in an answer; an instant once heard never changes."""
+        if instants == self.heard:
+            return {}
         known = self.heard.model_dump()
         news = {
             name: value

@@ -39,6 +39,7 @@ class Lane:
 
     spool: ShardSpool
     stream: Stream
+    leftover: bool
     urls: dict[int, str] = field(default_factory=dict)
     busy: bool = False
 
@@ -69,10 +70,10 @@ class Uploads:
         self._drains: set[asyncio.Task[None]] = set()
         self._stored = asyncio.Condition()
 
-    def add(self, spool: ShardSpool) -> None:
+    def add(self, spool: ShardSpool, *, leftover: bool = False) -> None:
         """Carry the segments of one more attempt."""
         for stream in spool.streams:
-            self._lanes[_key(spool, stream)] = Lane(spool, stream)
+            self._lanes[_key(spool, stream)] = Lane(spool, stream, leftover)
 
     def kick(self) -> None:
         """Begin the upload of whatever waits and has a URL."""
@@ -104,32 +105,37 @@ class Uploads:
     async def run(self) -> None:
         """Keep URLs ahead for every lane, until cancelled."""
         while True:
-            pause_s = URLS_TICK_S
-            wishes = self._wishes()
-            if wishes:
-                try:
-                    answer = await self._site.urls(wishes)
-                except SiteError as error:
-                    pause_s = URLS_RETRY_S
-                    self._trouble(f"no upload URLs: {error}")
-                else:
-                    self._hold(answer)
-                    pause_s = URLS_TICK_S if answer else URLS_RETRY_S
+            # Apart, as the site may refuse those of attempts that are not ours now.
+            well = [await self._ask(leftover=which) for which in (False, True)]
             self.kick()
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(URLS_TICK_S if all(well) else URLS_RETRY_S)
 
     async def stored(self, spool: ShardSpool) -> None:
         """Wait until nothing of this attempt is left to store."""
         async with self._stored:
             await self._stored.wait_for(lambda: spool.stored)
 
-    def _wishes(self) -> list[UrlWish]:
+    async def _ask(self, *, leftover: bool) -> bool:
+        """Whether all that was wished for came, or nothing had to be."""
+        wishes = self._wishes(leftover=leftover)
+        if not wishes:
+            return True
+        try:
+            answer = await self._site.urls(wishes)
+        except SiteError as error:
+            self._trouble(f"no upload URLs: {error}")
+            return False
+        self._hold(answer)
+        return bool(answer)
+
+    def _wishes(self, *, leftover: bool) -> list[UrlWish]:
         """Those with the fewest URLs first, as many as one request may ask for."""
         short: list[tuple[int, UrlWish]] = []
         for (shard, attempt, kind), lane in self._lanes.items():
-            if lane.spool.sealed and lane.spool.stored:
+            done = lane.spool.sealed and lane.spool.stored
+            if done or lane.leftover is not leftover:
                 continue
-            held = sum(1 for seq in lane.urls if seq >= lane.first_seq)
+            held = len(lane.urls)
             if held >= URLS_LOW:
                 continue
             first_seq = lane.first_seq

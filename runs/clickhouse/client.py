@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -22,6 +24,18 @@ RETRYABLE_CODES = frozenset({0, 159, 202, 209, 210, 241, 242, 252, 319, 499, 999
 
 _CODE = re.compile(r"Code: (\d+)\.")
 _SAFE_NAME = re.compile(r"[a-z0-9-]{1,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStore:
+    """Where the raw record lies, and the key to read it."""
+
+    endpoint_url: str
+    bucket: str
+    key: str
+    secret: str = field(repr=False)
+    region: str = "auto"
+
 
 _local = threading.local()
 _url = ""
@@ -40,13 +54,12 @@ def query_rows(
     parameters: Mapping[str, Any] | None = None,
     *,
     name: str,
-    time_max_s: int = QUERY_TIME_MAX_S,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """All rows of a SELECT as dicts; `name` is left in ClickHouse's query log."""
     try:
-        result = _client().query(
-            sql, parameters=parameters, settings=_settings(name, time_max_s)
-        )
+        merged = {**_settings(name, QUERY_TIME_MAX_S), **(settings or {})}
+        result = _client().query(sql, parameters=parameters, settings=merged)
         return list(result.named_results())
     except ClickHouseError as error:
         raise _translated(error) from error
@@ -153,8 +166,6 @@ def _statements() -> list[str]:
 
 
 def _schema_version() -> int:
-    from zlib import crc32
-
     return crc32("\n".join(_statements()).encode())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,12 +25,28 @@ class RunFacts:
     shard_count: int
     target: int
     witness: bool
+    create_timeout_us: int = 120_000_000
+    ready_timeout_us: int = 90_000_000
     clock_id: str | None = None  # None: no journal says, samples of any count
     t0_us: int | None = None
     t_hold_us: int | None = None
     t_end_us: int | None = None
     t_destroy_us: int | None = None
     defects: tuple[str, ...] = field(default=())  # instants that were disagreed on
+
+
+def live_facts(
+    plan: Plan,
+    *,
+    t0_us: int | None,
+    t_hold_us: int | None,
+    t_end_us: int | None,
+    t_destroy_us: int | None,
+    clock_id: str | None,
+) -> RunFacts:
+    """What the site itself knows while the Run is live."""
+    instants = (t0_us, t_hold_us, t_end_us, t_destroy_us)
+    return _facts(plan, clock_id, dict(zip(INSTANTS, instants, strict=True)))
 
 
 def run_facts(plan: Plan) -> RunFacts:
@@ -44,6 +61,15 @@ def run_facts(plan: Plan) -> RunFacts:
         instants[name] = said if said is not None else min(values, default=None)
         if len({*values} | ({said} if said is not None else set())) > 1:
             defects.append(f"{name}_disagrees")
+    return _facts(plan, journal.get("clock_id"), instants, tuple(defects))
+
+
+def _facts(
+    plan: Plan,
+    clock_id: str | None,
+    instants: Mapping[str, int | None],
+    defects: tuple[str, ...] = (),
+) -> RunFacts:
     return RunFacts(
         code=plan.code,
         sandbox_count=plan.sandbox_count,
@@ -51,8 +77,10 @@ def run_facts(plan: Plan) -> RunFacts:
         shard_count=shard_count(plan),
         target=plan.target or plan.sandbox_count,
         witness=plan.witness,
-        clock_id=journal.get("clock_id"),
-        defects=tuple(defects),
+        create_timeout_us=round(plan.create_timeout_s * 1e6),
+        ready_timeout_us=round(plan.ready_timeout_s * 1e6),
+        clock_id=clock_id,
+        defects=defects,
         **instants,
     )
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runs.clickhouse import client
-from runs.clickhouse.client import STAGING, code_literal, literal
+from runs.clickhouse.client import STAGING, ObjectStore, code_literal, literal
 from runs.clickhouse.errors import QueryError
-from runs.clickhouse.store import READ_SETTINGS, ObjectStore, s3_source
+from runs.clickhouse.store import READ_SETTINGS, s3_source
 from shardagent.wire import Plan
 
 KEYS_MAX = 1_000  # objects a statement

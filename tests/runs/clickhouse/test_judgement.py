@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runs.clickhouse import client, curves, ingest, sandboxes
 from runs.clickhouse.facts import RunFacts
-from runs.clickhouse.store import ObjectStore
+from runs.clickhouse.client import ObjectStore
 from shardagent.wire import Plan as WirePlan
 from tests.runs.clickhouse import records, reference
 
@@ -27,7 +27,7 @@ EXAMPLES = int(os.environ.get("JUDGEMENT_EXAMPLES", "25"))
 )
 @given(seed=st.integers(0, 2**32))
 def test_sql_agrees_with_the_reference(
-    seed: int, object_store: ObjectStore, bucket_dir: Path
+    seed: int, object_store: ObjectStore, put: Callable[[str, bytes], None]
 ) -> None:
     rng = Random(seed)
     code = f"random-{seed}"
@@ -35,9 +35,7 @@ def test_sql_agrees_with_the_reference(
     segments = records.random_segments(rng, plan, code)
     stored = records.packed(rng, segments)
     for key, blob in stored.items():
-        path = bucket_dir / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(blob)
+        put(key, blob)
     wire = WirePlan(
         code=code,
         provider="sim",

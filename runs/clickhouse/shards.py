@@ -1,0 +1,157 @@
+"""One row a Shard: what came of it, and how its rig did (measurement.md §7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from runs.clickhouse import client
+from runs.clickhouse.facts import RunFacts
+
+SHARDS_MAX = 20_000
+HEALTH_POINTS_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRow:
+    """Times in ms where the name says so; None where nothing was recorded."""
+
+    shard: int
+    attempts: int
+    finished: str | None
+    outcomes: dict[str, int]
+    events: int
+    log_lines: int
+    log_errors: int
+    defects: int
+    gaps: int  # of numbering, in Attempts that finished
+    clock_samples: int
+    clockless_attempts: int
+    clock_disagrees: bool
+    clock_bound_us: int | None
+    loop_lag_us: int | None
+    cpu_pct: float | None
+    steal_pct: float | None
+    rss_bytes: int | None
+    open_fds: int | None
+    dropped_events: int | None
+    harness_delay_p99_us: int | None
+    harness_delay_max_us: int | None
+    creates: int
+    cold_creates: int
+    orphans: int
+
+
+# Lag counts from T0 to the Shard's last final probe.
+_SHARDS = """
+WITH
+judged AS (
+    SELECT * FROM sandboxes FINAL
+    WHERE run = {run:String} AND ({only:Int64} < 0 OR shard = {only:Int64})
+),
+boxes AS (
+    SELECT shard, sumMap(map(toString(outcome), toUInt64(1))) AS outcomes,
+        max(arrayMax(arrayPushBack(arrayMap(i -> toNullable(greatest(i.3, i.4)), proven), NULL))) AS bound,
+        if(count(sent_us - intended_us) = 0, NULL, toNullable(quantileExact(0.99)(ifNull(sent_us - intended_us, 0)))) AS delay_p99,
+        max(sent_us - intended_us) AS delay_max,
+        countIf(created_us IS NOT NULL) AS creates,
+        countIf(reused = false) AS cold, countIf(orphaned) AS orphans,
+        max(final_ok_us) AS until, countIf(duplicate_create) + sum(settled_again) AS odd
+    FROM judged GROUP BY shard
+),
+lives AS (
+    SELECT a.shard AS shard, count() AS attempts, argMax(a.finished, a.attempt) AS finish,
+        sum(a.events) AS event_count, sum(a.samples) AS sample_count,
+        countIf(a.samples = 0) AS clockless, max(a.disagree) AS disagrees,
+        sumIf(length(a.gaps), a.finished IS NOT NULL) AS finished_gaps,
+        sum(length(a.gaps) + length(a.conflicts) + a.disagree) AS odd
+    FROM attempts AS a FINAL
+    WHERE run = {run:String} AND ({only:Int64} < 0 OR shard = {only:Int64})
+    GROUP BY shard
+),
+rig AS (
+    SELECT shard, max(cpu_pct) AS cpu, max(steal_pct) AS steal, max(rss_bytes) AS rss,
+        max(open_fds) AS fds, max(dropped_events) AS dropped,
+        maxIf(loop_lag_us, ({t0:Nullable(Int64)} IS NULL OR at_us + shift >= {t0:Nullable(Int64)})
+            AND (until IS NULL OR at_us <= until)) AS lag
+    FROM events
+    LEFT JOIN (SELECT shard, until FROM boxes) AS ends USING (shard)
+    LEFT JOIN (SELECT shard, attempt, offset[1] AS shift FROM attempts FINAL
+        WHERE run = {run:String}) AS clocks USING (shard, attempt)
+    WHERE run = {run:String} AND kind = 'health' AND judged
+        AND ({only:Int64} < 0 OR shard = {only:Int64})
+    GROUP BY shard
+),
+said AS (
+    SELECT shard, count() AS lines,
+        countIf(level IN ('ERROR', 'CRITICAL', 'FATAL')) AS errors
+    FROM log_lines FINAL
+    WHERE run = {run:String} AND ({only:Int64} < 0 OR shard = {only:Int64})
+    GROUP BY shard
+),
+aside AS (
+    SELECT shard, count() AS defects FROM defects FINAL
+    WHERE run = {run:String} AND key LIKE '%/shards/%' GROUP BY shard
+)
+SELECT boxes.shard AS shard, lives.attempts AS attempts, lives.finish AS finished,
+    outcomes, lives.event_count AS events, said.lines AS log_lines, said.errors AS log_errors,
+    aside.defects + lives.odd + boxes.odd AS defects, lives.finished_gaps AS gaps,
+    lives.sample_count AS clock_samples, lives.clockless AS clockless_attempts,
+    lives.disagrees AS clock_disagrees, bound AS clock_bound_us, lag AS loop_lag_us,
+    cpu AS cpu_pct, steal AS steal_pct, rss AS rss_bytes, fds AS open_fds,
+    dropped AS dropped_events, delay_p99 AS harness_delay_p99_us,
+    delay_max AS harness_delay_max_us, creates, cold AS cold_creates, orphans
+FROM boxes
+LEFT JOIN lives USING (shard) LEFT JOIN rig USING (shard)
+LEFT JOIN said USING (shard) LEFT JOIN aside USING (shard)
+ORDER BY shard LIMIT {limit:UInt32}
+"""
+
+
+def shards(run: RunFacts, only: int | None = None) -> list[ShardRow]:
+    """Every judged Shard in order, or one."""
+    rows = client.query_rows(
+        _SHARDS,
+        {
+            "run": run.code,
+            "t0": run.t0_us,
+            "only": -1 if only is None else only,
+            "limit": SHARDS_MAX,
+        },
+        name="shards",
+    )
+    return [
+        ShardRow(**{**row, "clock_disagrees": bool(row["clock_disagrees"])})
+        for row in rows
+    ]
+
+
+_HEALTH = """
+SELECT attempt, at_us, cpu_pct, steal_pct, rss_bytes, loop_lag_us, open_fds, in_flight,
+    alive, queued_events, dropped_events
+FROM events
+WHERE run = {run:String} AND shard = {shard:UInt32} AND kind = 'health' AND judged
+ORDER BY attempt, n, seq, line LIMIT 1 BY attempt, n LIMIT {limit:UInt32}
+"""
+
+
+def health(run: str, shard: int) -> list[dict[str, Any]]:
+    """A Shard's health over time, by its own clock."""
+    return client.query_rows(
+        _HEALTH,
+        {"run": run, "shard": shard, "limit": HEALTH_POINTS_MAX},
+        name="health",
+    )
+
+
+_SHIFT = """
+SELECT if(empty(half), 0, offset[indexOf(half, arrayMin(half))]) AS shift
+FROM attempts FINAL WHERE run = {run:String} AND shard = {shard:UInt32}
+ORDER BY attempt LIMIT 1
+"""
+
+
+def shift(run: str, shard: int) -> int:
+    """Run clock minus agent clock by the Shard's best sample; 0 without one."""
+    rows = client.query_rows(_SHIFT, {"run": run, "shard": shard}, name="shift")
+    return int(rows[0]["shift"]) if rows else 0
