@@ -45,7 +45,7 @@ def curve_figure(
         y=target,
         line_width=1,
         annotation_text=f"target {target:,}",
-        annotation_position="top left",
+        annotation_position="bottom right",
         name="target",
     )
     _bands(figure, phases)
@@ -88,7 +88,7 @@ def _line(
     fill: bool = False,
     shape: str = "hv",
 ) -> go.Scatter:
-    """meta.token names the colour; the page sets it. hv: a value holds until the next."""
+    """meta.token names the colour, set by the page. hv: a value holds until the next."""
     return go.Scatter(
         x=x,
         y=y,
@@ -104,11 +104,11 @@ def _line(
 def _calm(figure: go.Figure, *, height: int, x_title: str, y_title: str) -> None:
     clear = "rgba(0,0,0,0)"
     figure.update_layout(
-        margin={"l": 56, "r": 16, "t": 28, "b": 44},
+        margin={"l": 64, "r": 16, "t": 44, "b": 44},
         height=height,
         hovermode="x unified",
         showlegend=True,
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1},
         xaxis={"title": {"text": x_title}, "zeroline": False},
         yaxis={"title": {"text": y_title}, "rangemode": "tozero", "tickformat": ",d"},
         paper_bgcolor=clear,
@@ -125,8 +125,16 @@ def _bands(figure: go.Figure, phases: Sequence[Phase]) -> None:
             fillcolor=BAND_COLOUR if place % 2 else "rgba(0,0,0,0)",
             line_width=0,
             layer="below",
-            annotation_text=phase.name,
-            annotation_position="top left",
+            annotation={
+                "text": phase.name,
+                "x": phase.from_s,
+                "xanchor": "left",
+                "xref": "x",
+                "y": 1,
+                "yref": "paper",
+                "yanchor": "bottom",
+                "showarrow": False,
+            },
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runs.barrier import decide
-from runs.templatetags.runs_format import seconds, thousands
+from runs.templatetags.runs_format import duration, seconds, thousands
 from shardagent.wire import Plan, Shape
 
 DESTROY_GRACE_S = 30  # beyond destroy_timeout_s, as the supervisor grants it
@@ -91,9 +91,9 @@ def figures(run: Json) -> list[dict[str, str]]:
             "no create was sent",
         ),
         _figure(
-            "A burst test would say",
+            "Implied",
             thousands(run["implied_peak"]) if run["implied_peak"] is not None else "",
-            "creates answered",
+            "answered creates, what a burst test would claim",
             "no create was sent",
         ),
     ]
@@ -253,12 +253,13 @@ def _without_hold(run: Json) -> str:
 def _burst(run: Json, plan: Plan, deadline_us: int | None) -> str:
     now, t0 = run["now_us"], run["instants"]["t0_us"]
     progress = run["progress"]
+    agents = thousands(plan.shard_count)
     if t0 is not None and now < t0:
-        return f"All {thousands(plan.shard_count)} agents fire in {_left((t0 - now) / 1e6)}."
+        return f"All {agents} agents fire in {_left((t0 - now) / 1e6)}."
     open_shards = plan.shard_count - progress["settled"]
     limit = "" if deadline_us is None else f", or in {_left((deadline_us - now) / 1e6)}"
     return (
-        f"Waiting for {thousands(open_shards)} of {thousands(plan.shard_count)} Shards "
+        f"Waiting for {thousands(open_shards)} of {agents} Shards "
         f"to settle; the hold begins then{limit}."
     )
 
@@ -271,7 +272,7 @@ def _holding(run: Json, plan: Plan) -> str:
         return f"The hold begins in {_left((began - now) / 1e6)}."
     left_s = plan.hold_s - (now - began) / 1e6
     return (
-        f"Holding for {seconds(plan.hold_s)}: {_left(left_s)} to go, then everything "
+        f"Holding for {duration(plan.hold_s)}: {_left(left_s)} to go, then everything "
         "is asked one last time."
     )
 
@@ -302,9 +303,9 @@ def _hold(run: Json) -> str:
     planned = float(run["plan"]["hold_s"])
     end, began = run["instants"]["t_end_us"], run["instants"]["t_hold_us"]
     if end is None or began is None:
-        return seconds(planned)
+        return duration(planned)
     took = (end - began) / 1e6
-    return seconds(planned if abs(took - planned) < 0.05 * planned else took)
+    return duration(planned) if abs(took - planned) < 0.05 * planned else seconds(took)
 
 
 def _left(left_s: float) -> str:

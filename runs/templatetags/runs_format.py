@@ -44,6 +44,14 @@ def seconds(value: float | None) -> str:
 
 
 @register.filter
+def duration(value: float | None) -> str:
+    """A time that somebody chose, exactly: 20 → 20 s, 0.5 → 500 ms, 90 → 90 s."""
+    if value is None or value >= 99.95:
+        return seconds(value)
+    return f"{value:g} s" if value >= 1 else f"{value * 1_000:g} ms"
+
+
+@register.filter
 def milliseconds(value: float | None) -> str:
     return seconds(None if value is None else value / 1_000)
 
@@ -85,6 +93,12 @@ def instant(elapsed_us: int | None) -> str:
 def words(value: object) -> str:
     """readiness_failed → readiness failed."""
     return str(value).replace("_", " ")
+
+
+@register.filter
+def plain(value: str) -> str:
+    """Text of the contract without its code marks."""
+    return value.replace("`", "")
 
 
 @register.filter

@@ -18,8 +18,13 @@ from runs import headline, launch, lifecycle, publication, results
 from runs.api.shapes import OUTCOMES, outcomes_of, run_json
 from runs.errors import ObjectsError, QueryError, StateError
 from runs.models import Run, State
-from runs.statistics import coverage_label
-from runs.templatetags.runs_format import outcome_letter, seconds, thousands, words
+from runs.templatetags.runs_format import (
+    duration,
+    figure,
+    outcome_letter,
+    thousands,
+    words,
+)
 from runs.views.runs import visible_to
 from shardagent.wire import Plan
 
@@ -124,12 +129,12 @@ def _sections_context(found: Run) -> dict[str, Any]:
     plan = lifecycle.plan_of(found)
     latency = _asked(results.latency, found)
     shards = _asked(results.shards, found)
-    hosts = -(-plan.shard_count // plan.fleet.shards_per_host)
+    labels = {row.get("ci95_label") for row in (latency or {}).values()} - {None}
     cells = [shard_cell(row) for row in shards or []]
     return {
         "unread": None in (latency, shards),
         "latency": _latency_rows(latency),
-        "interval_label": coverage_label(hosts),
+        "interval_label": next(iter(labels), None),
         "causes": _asked(results.causes, found),
         "findings": results.findings(found),
         "certificate": (found.summary or {}).get("certificate"),
@@ -201,18 +206,18 @@ def _how(found: Run, plan: Plan) -> Sequence[tuple[str, str]]:
     hosts = found.hosts.count()
     return (
         ("Load", f"{thousands(plan.sandbox_count)} sandboxes, {load}"),
-        ("Hold", seconds(plan.hold_s)),
+        ("Hold", duration(plan.hold_s)),
         (
             "Probes",
-            f"each sandbox every {seconds(plan.probe_interval_s)}, at random phases: "
-            f"{probes:,.3g} a second over the fleet",
+            f"each sandbox every {duration(plan.probe_interval_s)}, at random phases: "
+            f"{figure(probes)} a second over the fleet",
         ),
         ("Witness", "on" if plan.witness else "off: answers on demand"),
         ("Readiness", " ".join(plan.ready_command)),
         (
             "Timeouts",
-            f"create {seconds(plan.create_timeout_s)}, readiness "
-            f"{seconds(plan.ready_timeout_s)}, probe {seconds(plan.probe_timeout_s)}",
+            f"create {duration(plan.create_timeout_s)}, readiness "
+            f"{duration(plan.ready_timeout_s)}, probe {duration(plan.probe_timeout_s)}",
         ),
         (
             "Spec asked for",
@@ -223,7 +228,7 @@ def _how(found: Run, plan: Plan) -> Sequence[tuple[str, str]]:
         (
             "Fleet",
             f"{thousands(plan.shard_count)} Shards on {thousands(hosts)} "
-            f"{plan.fleet.driver} hosts",
+            f"{plan.fleet.driver} host{'' if hosts == 1 else 's'}",
         ),
         (
             "Provider told",

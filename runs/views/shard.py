@@ -1,4 +1,4 @@
-"""One Shard: its agent's health, its sandboxes' lives, its log. The URL is the state."""
+"""One Shard: its agent's health, its sandboxes' lives, its log; the URL is the state."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ LOG_PAGE = 500
 DOWNLOAD_PAGE = 5_000
 DOWNLOAD_PAGES_MAX = 2_000
 QUERY_CHARS_MAX = 200
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 FOLLOW_EVERY_MS = 2_000
 _HEALTH = (
     # name, label, how it reads, least top, SUSPECT above
@@ -67,8 +66,8 @@ class ShardQuery:
         outcome, level = given.get("outcome", ""), given.get("level", "").upper()
         if outcome and outcome not in (*OUTCOMES, "pending"):
             raise ValueError(f"outcome is one of {', '.join(OUTCOMES)}")
-        if level and level not in LEVELS:
-            raise ValueError(f"level is one of {', '.join(LEVELS)}")
+        if level and level not in results.LOG_LEVELS:
+            raise ValueError(f"level is one of {', '.join(results.LOG_LEVELS)}")
         return cls(
             sandbox=_whole(given, "sandbox"),
             outcome=outcome,
@@ -229,7 +228,7 @@ def _log_context(found: Run, index: int, query: ShardQuery) -> dict[str, Any]:
         log = None
     return {
         "log": log,
-        "levels": LEVELS,
+        "levels": results.LOG_LEVELS,
         "attempt_numbers": found.attempts.filter(shard=index)
         .order_by("number")
         .values_list("number", flat=True),

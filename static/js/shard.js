@@ -3,29 +3,27 @@ const FOLLOW_PAGES_MAX = 40; // pages read on at once before the eye must rest
 const place = document.querySelector("[data-log]");
 const lines = document.querySelector("[data-log-lines]");
 
-async function page(address) {
-  const url = new URL(address, location.href);
-  const answer = await fetch(url, { headers: { "X-Fragment": "log" } });
-  if (!answer.ok) throw new Error(`the site answers ${answer.status}`);
-  const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
-  return parsed;
-}
-
 function more() {
   return lines.querySelector("[data-more]");
 }
 
-async function append(link) {
-  const next = await page(link.getAttribute("href"));
+// Adds what follows the lines shown; answers how many came.
+async function append() {
+  const link = more();
+  const answer = await fetch(link.href, { headers: { "X-Fragment": "log" } });
+  if (!answer.ok) throw new Error(`the site answers ${answer.status}`);
+  const next = new DOMParser().parseFromString(await answer.text(), "text/html");
   const list = lines.querySelector(".log");
-  const known = new Set([...list.children].map((line) => line.id));
-  for (const line of next.querySelectorAll(".log > li")) {
-    if (!known.has(line.id)) list.append(line);
+  const added = [...next.querySelectorAll(".log > li")];
+  list.append(...added);
+  if (added.length) {
+    list.hidden = false;
+    lines.querySelector("[data-none]")?.remove();
   }
-  link.closest("p").remove();
   const further = next.querySelector("[data-more]");
-  if (further) lines.append(further.closest("p"));
-  return list;
+  if (further) link.href = new URL(further.getAttribute("href"), link.href).href;
+  else link.closest("p").remove();
+  return added.length;
 }
 
 lines.addEventListener("click", async (event) => {
@@ -34,50 +32,34 @@ lines.addEventListener("click", async (event) => {
   event.preventDefault();
   link.textContent = "Loading …";
   try {
-    await append(link);
+    const added = await append();
+    link.textContent = added ? "Later lines" : "Later lines (none yet)";
   } catch {
     location.href = link.href; // the plain way shows what went wrong
   }
 });
 
-// Following: read on to the end, then ask for the last page anew.
-let last = location.href;
-
-async function readOn(every, box) {
-  if (box.checked && !document.hidden) {
+async function follow(every, box) {
+  if (box.checked && !document.hidden && more()) {
     try {
       for (let at = 0; at < FOLLOW_PAGES_MAX && more(); at += 1) {
-        last = new URL(more().getAttribute("href"), location.href).href;
-        await append(more());
+        if ((await append()) === 0) break;
+        const list = lines.querySelector(".log");
+        list.scrollTop = list.scrollHeight;
       }
-      await renew();
+      box.parentElement.title = "";
     } catch {
       box.parentElement.title = "The site does not answer; trying again";
     }
   }
-  setTimeout(() => readOn(every, box), every);
-}
-
-async function renew() {
-  const fresh = await page(last);
-  const list = lines.querySelector(".log");
-  if (!list) {
-    lines.replaceChildren(...fresh.body.childNodes);
-    return;
-  }
-  const known = new Set([...list.children].map((line) => line.id));
-  const added = [...fresh.querySelectorAll(".log > li")].filter((l) => !known.has(l.id));
-  list.append(...added);
-  const further = fresh.querySelector("[data-more]");
-  if (further && !more()) lines.append(further.closest("p"));
-  if (added.length) list.scrollTop = list.scrollHeight;
+  setTimeout(() => follow(every, box), every);
 }
 
 const every = Number(place.dataset.follow);
 const followBox = place.querySelector("[data-follow-box]");
 if (every && followBox) {
   followBox.hidden = false;
-  readOn(every, followBox.querySelector("input"));
+  follow(every, followBox.querySelector("input"));
 }
 
 const wrapBox = place.querySelector("[data-wrap]");
@@ -88,7 +70,8 @@ wrapBox.addEventListener("change", (event) => {
 
 // ] and [ go to the next Shard and the one before, e to the next with errors.
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input, select, textarea") || event.metaKey || event.ctrlKey) return;
+  const typing = event.target.matches("input, select, textarea");
+  if (typing || event.metaKey || event.ctrlKey || event.altKey) return;
   const where = { "]": "[rel=next]", "[": "[rel=prev]", e: "[data-next-troubled]" };
   const link = where[event.key] && document.querySelector(where[event.key]);
   if (link) location.href = link.href;
