@@ -89,9 +89,9 @@ def get(key: str) -> bytes | None:
         raise ObjectsError(f"cannot read {key}: {error}") from error
 
 
-def listing(prefix: str) -> Iterator[Stored]:
-    """Every object under `prefix`, in key order, a page at a time."""
-    token: dict[str, str] = {}
+def listing(prefix: str, *, after: str = "") -> Iterator[Stored]:
+    """Every object under `prefix` (after a key), in key order, a page at a time."""
+    token: dict[str, str] = {"StartAfter": after} if after else {}
     try:
         for _ in range(LIST_PAGES_MAX):
             page = _client().list_objects_v2(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError
@@ -13,9 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 from runs import launch as launching
 from runs import publication
+from runs.api.access import run_or_404, visible_runs
+from runs.api.record import router as record_router
 from runs.api.shapes import run_json
 from runs.errors import ObjectsError, PlanError, QueryError, StateError
-from runs.models import Run, State
+from runs.models import State
 from runs.operators import user_of_token
 
 PAGE_MAX = 200
@@ -58,6 +59,7 @@ api = NinjaAPI(
     auth=OperatorIfAny(),
     docs_url="/docs",
 )
+api.add_router("", record_router)
 token = OperatorToken()
 
 
@@ -151,27 +153,6 @@ def query_failed(request: HttpRequest, error: QueryError) -> HttpResponse:
 def storage_failed(request: HttpRequest, error: ObjectsError) -> HttpResponse:
     body = {"detail": "object storage does not answer; try again"}
     return api.create_response(request, body, status=503)
-
-
-def visible_runs(request: HttpRequest) -> QuerySet[Run]:
-    """All to an operator; to others, those that are sealed and published."""
-    if is_operator(request):
-        return Run.objects.all()
-    return Run.objects.filter(Q(state=State.SEALED) & Q(published_at__isnull=False))
-
-
-def is_operator(request: Any) -> bool:
-    who = getattr(request, "auth", None)
-    if who is None or who == "anyone":
-        who = getattr(request, "user", None)
-    return bool(who is not None and getattr(who, "is_authenticated", False))
-
-
-def run_or_404(request: HttpRequest, code: str) -> Run:
-    run = visible_runs(request).filter(code=code).first()
-    if run is None:
-        raise HttpError(404, f"no Run {code!r} here")
-    return run
 
 
 def _user(request: Any) -> Any:

@@ -15,11 +15,17 @@ class CauseCount:
     cause: str
     origin: str
     count: int
+    sandbox: int  # an example, with what the vendor said of it
+    shard: int
+    message: str | None
 
 
 _CAUSES = """
-SELECT outcome, cause, origin, count() AS count FROM sandboxes FINAL
-WHERE run = {run:String} AND outcome != 'success'
+SELECT outcome, cause, origin, count() AS count, min(sandbox) AS sandbox,
+    argMin(shard, sandboxes.sandbox) AS shard,
+    argMin(tuple(message), sandboxes.sandbox).1 AS message
+FROM sandboxes FINAL
+WHERE run = {run:String} AND outcome NOT IN ('success', 'pending')
 GROUP BY outcome, cause, origin
 ORDER BY count DESC, outcome, cause, origin LIMIT {limit:UInt32}
 """

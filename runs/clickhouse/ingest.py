@@ -176,7 +176,8 @@ FROM (
         splitByChar('\n', if(ended, substring(blob, 1, bytes - 1), blob)) AS parts
     FROM {source}
 )
-ARRAY JOIN arrayPushFront(parts, '') AS text, range(0, toUInt32(length(parts) + 1)) AS line
+ARRAY JOIN arrayPushFront(parts, '') AS text, range(0, toUInt32(length(parts) + 1))
+    AS line
 """
 
 

@@ -41,6 +41,7 @@ class StandInSite:
     interval_s: float = 0.1
     away: bool = False  # answers nothing but 503
     store_away: bool = False
+    puts_refused: int = 0  # so many uploads find their URL expired
     refuse: bool = False  # 409 to everything
     withhold_end: bool = False
     clock_id: str = "clock-1"
@@ -191,6 +192,9 @@ class StandInSite:
         assert "Authorization" not in request.headers
         if self.store_away:
             return web.Response(status=503)
+        if self.puts_refused:
+            self.puts_refused -= 1
+            return web.Response(status=403, text="expired")
         body = await request.read()
         key = request.match_info["key"]
         assert self.objects.setdefault(key, body) == body

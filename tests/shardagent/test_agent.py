@@ -189,6 +189,14 @@ async def test_the_store_may_go_away_in_the_middle(tmp_path: Path) -> None:
         assert any("upload of events-" in line for line in site.log(0))
 
 
+async def test_a_refused_url_is_replaced_by_a_new_one(tmp_path: Path) -> None:
+    async with make_site(make_plan(hold_s=0.2), puts_refused=3) as site:
+        assert await make_agent(site, World(), tmp_path).run() == 0
+        check_record(site, 0)
+        logs = site.log(0) + site.log(1)
+        assert sum("upload URL refused" in line for line in logs) >= 1
+
+
 async def test_a_fenced_attempt_destroys_and_leaves(tmp_path: Path) -> None:
     world = World()
     async with make_site(make_plan(hold_s=5)) as site:

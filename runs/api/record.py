@@ -1,0 +1,213 @@
+"""/api/v1: what was measured. Exact numbers, straight from the judged record."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.utils import timezone
+from ninja import Router
+from ninja.errors import HttpError
+
+from runs import objects, results
+from runs.api.access import run_or_404
+from runs.clickhouse.sandbox_rows import PAGE_MAX, SandboxFilter
+from runs.clickhouse.sandboxes import OUTCOMES
+from runs.leaderboard import board_json, class_plans, current_boards
+from runs.models import Run, State
+from shardagent.errors import Cause
+
+STEP_MS_MAX = 3_600_000
+LOG_LINES_MAX = 5_000
+LINK_LIFETIME_S = 3_600
+RAW_LINKS_MAX = 1_000
+
+router = Router(tags=["record"])
+
+
+@router.get("/runs/{code}/curve")
+def curve(
+    request: HttpRequest,
+    code: str,
+    step_ms: int = 1_000,
+    clock: Literal["corrected", "raw"] = "corrected",
+) -> Any:
+    """proven, possible and implied at T0 + k·step_ms, each exact at its instant.
+
+    A very small step over a long Run is widened; the answer says which it took.
+    """
+    if not 1 <= step_ms <= STEP_MS_MAX:
+        raise HttpError(422, f"step_ms must be from 1 to {STEP_MS_MAX}")
+    run = run_or_404(request, code)
+    found = results.curve(run, step_ms, corrected=clock == "corrected")
+    return found or {"t0_us": None, "step_ms": step_ms, "points": []}
+
+
+@router.get("/runs/{code}/latency")
+def latency(request: HttpRequest, code: str) -> Any:
+    return results.latency(run_or_404(request, code))
+
+
+@router.get("/runs/{code}/submission")
+def submission(request: HttpRequest, code: str) -> Any:
+    """TTI of the first 25 %, middle 50 % and last 25 % of submissions."""
+    return results.by_submission(run_or_404(request, code))
+
+
+@router.get("/runs/{code}/causes")
+def causes(request: HttpRequest, code: str) -> Any:
+    return {"items": results.causes(run_or_404(request, code))}
+
+
+@router.get("/runs/{code}/deaths")
+def deaths(request: HttpRequest, code: str, step_ms: int = 1_000) -> Any:
+    if not 1 <= step_ms <= STEP_MS_MAX:
+        raise HttpError(422, f"step_ms must be from 1 to {STEP_MS_MAX}")
+    return {"items": results.deaths(run_or_404(request, code), step_ms)}
+
+
+@router.get("/runs/{code}/shards")
+def shards(request: HttpRequest, code: str) -> Any:
+    return {"items": results.shards(run_or_404(request, code))}
+
+
+@router.get("/runs/{code}/shards/{index}/log")
+def log(
+    request: HttpRequest,
+    code: str,
+    index: int,
+    attempt: int | None = None,
+    q: str = "",
+    level: str = "",
+    after: str = "",
+    limit: int = 500,
+) -> Any:
+    """Lines with stable numbers; `next` is what to give as `after`, null at the end."""
+    if not 1 <= limit <= LOG_LINES_MAX:
+        raise HttpError(422, f"limit must be from 1 to {LOG_LINES_MAX}")
+    run = run_or_404(request, code)
+    if not 0 <= index < int(run.plan["shard_count"]):
+        raise HttpError(404, f"Run {code} has no Shard {index}")
+    try:
+        return results.log(
+            run,
+            index,
+            attempt=attempt,
+            q=q,
+            level=level.upper(),
+            after=after or None,
+            limit=limit,
+        )
+    except ValueError as error:
+        raise HttpError(422, str(error)) from None
+
+
+@router.get("/runs/{code}/sandboxes")
+def sandboxes(
+    request: HttpRequest,
+    code: str,
+    outcome: str = "",
+    cause: str = "",
+    shard: int | None = None,
+    after: int = 0,
+    limit: int = 100,
+) -> Any:
+    if not 1 <= limit <= PAGE_MAX:
+        raise HttpError(422, f"limit must be from 1 to {PAGE_MAX}")
+    if after < 0:
+        raise HttpError(422, "after must not be negative")
+    run = run_or_404(request, code)
+    chosen = _filter(outcome, cause, shard)
+    return results.sandboxes(run, chosen, after=after, limit=limit)
+
+
+@router.get("/runs/{code}/sandboxes.csv")
+def sandboxes_csv(
+    request: HttpRequest,
+    code: str,
+    outcome: str = "",
+    cause: str = "",
+    shard: int | None = None,
+) -> HttpResponse:
+    run = run_or_404(request, code)
+    return _file(run, _filter(outcome, cause, shard), "csv", "text/csv")
+
+
+@router.get("/runs/{code}/sandboxes.parquet")
+def sandboxes_parquet(
+    request: HttpRequest,
+    code: str,
+    outcome: str = "",
+    cause: str = "",
+    shard: int | None = None,
+) -> HttpResponse:
+    run = run_or_404(request, code)
+    kind = "application/vnd.apache.parquet"
+    return _file(run, _filter(outcome, cause, shard), "parquet", kind)
+
+
+@router.get("/runs/{code}/sandboxes/{sandbox}/events")
+def sandbox_events(request: HttpRequest, code: str, sandbox: int) -> Any:
+    run = run_or_404(request, code)
+    if not 0 <= sandbox < int(run.plan["sandbox_count"]):
+        raise HttpError(404, f"Run {code} has no Sandbox {sandbox}")
+    return {"items": results.sandbox_events(run, sandbox)}
+
+
+@router.get("/runs/{code}/defects")
+def defects(request: HttpRequest, code: str, limit: int = 1_000) -> Any:
+    if not 1 <= limit <= 10_000:
+        raise HttpError(422, "limit must be from 1 to 10000")
+    return {"items": results.defects(run_or_404(request, code), limit)}
+
+
+@router.get("/runs/{code}/manifest")
+def manifest(request: HttpRequest, code: str) -> HttpResponse:
+    run = run_or_404(request, code)
+    body = objects.get(f"runs/{run.code}/manifest.json")
+    if run.state != State.SEALED or body is None:
+        raise HttpError(404, f"Run {code} has no manifest: it is {run.state}")
+    return HttpResponse(body, content_type="application/json")
+
+
+@router.get("/runs/{code}/raw")
+def raw(request: HttpRequest, code: str, after: str = "", limit: int = 200) -> Any:
+    """The Run's objects in key order, each with a link that works for an hour."""
+    if not 1 <= limit <= RAW_LINKS_MAX:
+        raise HttpError(422, f"limit must be from 1 to {RAW_LINKS_MAX}")
+    run = run_or_404(request, code)
+    rows: list[dict[str, Any]] = []
+    for item in objects.listing(f"runs/{run.code}/", after=after):
+        if len(rows) == limit:
+            return {"items": rows, "next": rows[-1]["key"]}
+        url = objects.get_url(item.key, LINK_LIFETIME_S)
+        rows.append({"key": item.key, "bytes": item.bytes, "url": url})
+    return {"items": rows, "next": None}
+
+
+@router.get("/leaderboard", tags=["leaderboard"])
+def leaderboard(request: HttpRequest) -> Any:
+    plans = class_plans()
+    found = [board_json(board, plans) for board in current_boards(timezone.now())]
+    return {"items": found}
+
+
+def _filter(outcome: str, cause: str, shard: int | None) -> SandboxFilter:
+    if outcome and outcome not in (*OUTCOMES, "pending"):
+        raise HttpError(422, f"outcome must be one of {', '.join(OUTCOMES)}")
+    if cause and cause not in set(Cause):
+        raise HttpError(422, f"cause must be one of {', '.join(Cause)}")
+    if shard is not None and shard < 0:
+        raise HttpError(422, "shard must not be negative")
+    return SandboxFilter(outcome=outcome, cause=cause, shard=shard)
+
+
+def _file(
+    run: Run, chosen: SandboxFilter, kind: Literal["csv", "parquet"], content: str
+) -> HttpResponse:
+    answer = StreamingHttpResponse(
+        results.export(run, chosen, kind), content_type=content
+    )
+    name = f"{run.code}-sandboxes.{kind}"
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer  # type: ignore[return-value]
