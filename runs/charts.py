@@ -88,7 +88,7 @@ def _line(
     fill: bool = False,
     shape: str = "hv",
 ) -> go.Scatter:
-    """meta.token names the colour, set by the page. hv: a value holds until the next."""
+    """meta.token names the colour for the page. hv: a value holds until the next."""
     return go.Scatter(
         x=x,
         y=y,
@@ -110,7 +110,12 @@ def _calm(figure: go.Figure, *, height: int, x_title: str, y_title: str) -> None
         showlegend=True,
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1},
         xaxis={"title": {"text": x_title}, "zeroline": False},
-        yaxis={"title": {"text": y_title}, "rangemode": "tozero", "tickformat": ",d"},
+        yaxis={
+            "title": {"text": y_title},
+            "rangemode": "tozero",
+            "tickformat": ",d",
+            "automargin": True,
+        },
         paper_bgcolor=clear,
         plot_bgcolor=clear,
     )

@@ -13,6 +13,10 @@ WIDTH = 1_000
 HEIGHT = 36  # units of a health line
 TICKS_MAX = 8
 _NICE = (1, 2, 5)
+_INSTANTS = (
+    *("sent_us", "created_us", "ready_us", "last_ok_us"),
+    *("first_failed_us", "dead_us", "destroyed_us"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,7 @@ class Axis:
 
 def axis_of(rows: Sequence[Mapping[str, Any]], health: Sequence[Any], end: int) -> Axis:
     """Wide enough for every row and for the Run's own end."""
-    names = ("sent_us", "created_us", "ready_us", "last_ok_us", "dead_us")
-    names += ("first_failed_us", "destroyed_us")
-    instants = [r[n] for r in rows for n in names if r[n] is not None]
+    instants = [r[n] for r in rows for n in _INSTANTS if r[n] is not None]
     instants += [h["elapsed_us"] for h in health if h["elapsed_us"] is not None]
     return Axis(0, max([end, 1_000_000, *instants]))
 

@@ -1,4 +1,4 @@
-"""One Shard: its agent's health, its sandboxes' lives, its log; the URL is the state."""
+"""One Shard: its agent's health, sandboxes, log. The URL is the state."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from django.http import (
     HttpResponseBadRequest,
     StreamingHttpResponse,
 )
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET
@@ -103,7 +104,7 @@ def shard(request: HttpRequest, code: str, index: int) -> HttpResponse:
 
 
 @require_GET
-def shard_log(request: HttpRequest, code: str, index: int) -> HttpResponse:
+def shard_log(request: HttpRequest, code: str, index: int) -> HttpResponseBase:
     """The log as text, as far as the same filters let it through."""
     found = get_object_or_404(visible_to(request), code=code)
     if index >= lifecycle.plan_of(found).shard_count:
