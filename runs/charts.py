@@ -104,11 +104,11 @@ def _line(
 def _calm(figure: go.Figure, *, height: int, x_title: str, y_title: str) -> None:
     clear = "rgba(0,0,0,0)"
     figure.update_layout(
-        margin={"l": 64, "r": 16, "t": 44, "b": 44},
+        margin={"l": 64, "r": 16, "t": 56, "b": 44},
         height=height,
         hovermode="x unified",
         showlegend=True,
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 1},
+        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top"},
         xaxis={"title": {"text": x_title}, "zeroline": False},
         yaxis={
             "title": {"text": y_title},
@@ -119,7 +119,7 @@ def _calm(figure: go.Figure, *, height: int, x_title: str, y_title: str) -> None
         paper_bgcolor=clear,
         plot_bgcolor=clear,
     )
-    figure.update_layout(legend={"xanchor": "right"})
+    figure.update_layout(legend={"x": 1, "xanchor": "right"})
 
 
 def _bands(figure: go.Figure, phases: Sequence[Phase]) -> None:

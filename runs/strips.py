@@ -13,6 +13,7 @@ WIDTH = 1_000
 HEIGHT = 36  # units of a health line
 TICKS_MAX = 8
 _NICE = (1, 2, 5)
+REFUSED = ("rate_limited", "quota", "capacity", "auth", "invalid_request")
 _INSTANTS = (
     *("sent_us", "created_us", "ready_us", "last_ok_us"),
     *("first_failed_us", "dead_us", "destroyed_us"),
@@ -64,9 +65,12 @@ def strip(row: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
         if ready is not None
         else None,
     ]
-    marks = []
+    marks: list[dict[str, float]] = []
+    if row["outcome"] == "failed" and row["cause"] in REFUSED and sent is not None:
+        # Never alive, and when the refusal came is not among these instants.
+        return {"bars": [], "marks": [{"left": axis.x(sent) / WIDTH * 100}]}
     if row["dead_us"] is not None:
-        marks.append({"name": "dead", "left": axis.x(row["dead_us"]) / WIDTH * 100})
+        marks.append({"left": axis.x(row["dead_us"]) / WIDTH * 100})
     return {"bars": [bar for bar in bars if bar], "marks": marks}
 
 

@@ -58,7 +58,8 @@ def milliseconds(value: float | None) -> str:
 
 @register.filter
 def microseconds(value: float | None) -> str:
-    return seconds(None if value is None else value / 1_000_000)
+    """Of µs; what is missing altogether reads like None."""
+    return seconds(value / 1_000_000 if isinstance(value, int | float) else None)
 
 
 @register.filter
