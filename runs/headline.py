@@ -173,7 +173,7 @@ def awaited(
 def _rig(findings: Sequence[Json]) -> list[dict[str, str]]:
     """What our own rig cost, next to what it measured."""
     wanted = {
-        "start_skew_p99_ms": ("Start skew P99", "creates sent apart from the plan"),
+        "start_skew_p99_ms": ("Start skew P99", "P99 − P0, sent against planned"),
         "harness_delay_p99_ms": ("Harness delay P99", "worst Shard, sent − intended"),
     }
     return [

@@ -31,6 +31,7 @@ from shardagent.wire import Plan
 LIVE_EVERY_MS = 2_000
 FRAGMENT = "X-Fragment"
 _FRAGMENTS = {"live": "runs/_run_live.html", "sections": "runs/_run_sections.html"}
+_NOT_ABORTABLE = (State.DRAFT, State.TEARING_DOWN, State.COLLECTING, State.SEALED)
 _TONES = (
     ("clean", "all succeeded"),
     ("some", "up to 5 % did not"),
@@ -110,7 +111,7 @@ def live_context(found: Run) -> dict[str, Any]:
         "progress": shown.get("progress"),
         "phases": headline.phases(found.state),
         "figures": headline.figures(shown),
-        "abortable": found.state not in (State.SEALED, State.COLLECTING),
+        "abortable": found.state not in _NOT_ABORTABLE,
     }
     if found.state != State.SEALED:
         deadline = lifecycle.deadline_us(found, plan) if found.t0_us else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-SHARDS = 10
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 PER_SHARD = 100
 FATES = {
     17: ("failed", "rate_limited", "429 Too Many Requests"),
@@ -98,7 +98,7 @@ def shards(run: Any) -> Any:
         found.append(
             {
                 "index": index,
-                "state": "lost" if index % 37 == 7 else "finished",
+                "state": "lost" if index % 37 == 7 else "done",
                 "attempts": 1,
                 "outcomes": outcomes,
                 "verdict": "SUSPECT" if index % 50 == 3 else "VALID",
@@ -198,4 +198,4 @@ def log(
     page = [x for x in lines if x["number"] >= first][:limit]
     more = page and page[-1]["number"] != lines[-1]["number"]
     cursor = str(page[-1]["number"]) if more else None
-    return {"lines": page, "next": cursor, "total": len(lines)}
+    return {"lines": page, "next": cursor}
