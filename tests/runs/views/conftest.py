@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,7 +29,7 @@ INSTANTS = {
 
 
 @pytest.fixture(autouse=True)
-def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def record(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The views' one question-and-answer partner, without ClickHouse."""
     path = Path(__file__).with_name("fake_results.py")
     spec = importlib.util.spec_from_file_location("fake_results", path)
@@ -39,7 +39,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     spec.loader.exec_module(fake)
     for view in (run, run_chart, shard):
         monkeypatch.setattr(view, "results", fake)
-    yield fake
+    return fake
 
 
 @pytest.fixture(autouse=True)
