@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from runs.clickhouse import client
 from runs.clickhouse.client import STAGING, ObjectStore, code_literal, literal
-from runs.clickhouse.errors import QueryError
 from runs.clickhouse.store import READ_SETTINGS, s3_source
+from runs.errors import QueryError
 from shardagent.wire import Plan
 
 KEYS_MAX = 1_000  # objects a statement
@@ -101,9 +101,7 @@ def _ingest(
 ) -> IngestResult:
     unique = list(dict.fromkeys(keys))
     wanted = [key for key in unique if _is_key_of(plan.code, key)]
-    failed: dict[str, str] = {
-        key: "bad_key" for key in unique if key not in set(wanted)
-    }
+    failed = dict.fromkeys(set(unique) - set(wanted), "bad_key")
     for at in range(0, len(wanted), KEYS_MAX):
         failed |= _read(store, plan, wanted[at : at + KEYS_MAX], prefix)
     failed |= dict.fromkeys(_unseen(plan.code, wanted, prefix, failed), "empty")
@@ -153,31 +151,31 @@ def _read(
 
 
 # Line 0 stands for the segment itself: `segments` is the ledger of what was read.
+# All that is one per segment is computed before the lines are taken apart.
 _INSERT = r"""
 INSERT INTO {prefix}incoming
-SELECT
-    {run} AS run,
-    key,
-    multiIf(key LIKE '%/events-%', 'events', key LIKE '%/log-%', 'log',
-            key LIKE '%/journal-%', 'journal', 'truth') AS type,
-    toUInt32OrZero(extract(key, '/shards/(\\d+)/')) AS shard,
-    toUInt32OrZero(extract(key, '/shards/\\d+/(\\d+)/')) AS attempt,
-    toUInt32OrZero(extract(key, '-(\\d+)\\.[a-z.]+$')) AS seq,
-    line, text, length(parts) AS lines, bytes, ended,
-    toUInt64OrZero(extract(parts[1], '^#first_line (\\d+)\\s*$')) AS first_line,
-    match(parts[1], '^#first_line \\d+\\s*$') AS header,
-    {per_shard} AS per_shard, {sandbox_count} AS sandbox_count,
+SELECT {run} AS run, key, type, shard, attempt, seq, line, text, lines, bytes, ended,
+    first_line, header, {per_shard} AS per_shard, {sandbox_count} AS sandbox_count,
     {shard_count} AS shard_count
 FROM (
     SELECT
         substring(toString(_path), position(toString(_path), 'runs/')) AS key,
+        multiIf(key LIKE '%/events-%', 'events', key LIKE '%/log-%', 'log',
+                key LIKE '%/journal-%', 'journal', 'truth') AS type,
+        toUInt32OrZero(extract(key, '/shards/(\\d+)/')) AS shard,
+        toUInt32OrZero(extract(key, '/shards/\\d+/(\\d+)/')) AS attempt,
+        toUInt32OrZero(extract(key, '-(\\d+)\\.[a-z.]+$')) AS seq,
         length(blob) AS bytes,
         endsWith(blob, '\n') AS ended,
-        splitByChar('\n', if(ended, substring(blob, 1, bytes - 1), blob)) AS parts
+        splitByChar('\n', if(ended, substring(blob, 1, bytes - 1), blob)) AS parts,
+        length(parts) AS lines,
+        toUInt64OrZero(extract(parts[1], '^#first_line (\\d+)\\s*$')) AS first_line,
+        match(parts[1], '^#first_line \\d+\\s*$') AS header,
+        arrayPushFront(parts, '') AS texts,
+        range(0, toUInt32(lines + 1)) AS numbers
     FROM {source}
 )
-ARRAY JOIN arrayPushFront(parts, '') AS text, range(0, toUInt32(length(parts) + 1))
-    AS line
+ARRAY JOIN texts AS text, numbers AS line
 """
 
 

@@ -1,4 +1,4 @@
-"""What the record says of our own rig (measurement.md §7): figures for the verdict."""
+"""What the record says of our own rig (measurement.md §7)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ FINISHED = ("done", "aborted")  # reasons of an agent that left in good order
 
 _FINALS = """
 WITH offsets AS (
-    SELECT shard, attempt, if(empty(half), 0, offset[indexOf(half, arrayMin(half))]) AS shift
+    SELECT shard, attempt,
+        if(empty(half), 0, offset[indexOf(half, arrayMin(half))]) AS shift
     FROM attempts FINAL WHERE run = {run:String} AND samples > 0
 )
 SELECT shard, max(late) / 1000 AS final_probe_late_ms
 FROM (
     SELECT e.shard AS shard, e.sandbox AS box,
-        min(e.sent_us + o.shift) - ({t_end:Int64} + intDiv({spread:Int64} * box, {count:Int64})) AS late
+        min(e.sent_us + o.shift)
+            - ({t_end:Int64} + intDiv({spread:Int64} * box, {count:Int64})) AS late
     FROM events AS e INNER JOIN offsets AS o USING (shard, attempt)
     WHERE e.run = {run:String} AND e.judged AND e.last
         AND e.kind IN ('probe_ok', 'probe_failed')
