@@ -29,6 +29,7 @@ from runs.plan import burst_deadline_us, read_plan
 from shardagent.wire import Plan, Shape
 
 _JOURNALLED = ("end_reason", "end_detail")  # fields told with a change of state
+SEALED = "collected and judged"
 QUEUE_LOCK_MAX = 10_000  # Runs of one credential looked at
 
 
@@ -175,7 +176,8 @@ def seal(run: Run, summary: Mapping[str, Any], at_us: int) -> bool:
         run,
         (State.COLLECTING,),
         State.SEALED,
-        "collected and judged",
+        SEALED,
+        at_us=at_us,
         journalled=False,  # the journal is part of what was sealed
         summary=dict(summary),
         sealed_at_us=at_us,

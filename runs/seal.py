@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,17 +61,18 @@ def seal(run_id: int) -> bool:
         _reconcile(run)
         supervise.flush_journal(run)
         at_us = lifecycle.now_us(run)
-        sealed = judged(lifecycle.plan_of(run), sealed_at_us=at_us)
+        sealed = judged(
+            lifecycle.plan_of(run), record_keys(run.code), sealed_at_us=at_us
+        )
         objects.put(f"runs/{run.code}/manifest.json", sealed.manifest)
         return lifecycle.seal(run, sealed.summary, at_us)
     finally:
         claims.give_back(run_id, *held)
 
 
-def judged(plan: Plan, *, sealed_at_us: int) -> Sealed:
-    """Ingest the Run's whole record and judge it; from the bucket alone."""
+def judged(plan: Plan, keys: Sequence[str], *, sealed_at_us: int) -> Sealed:
+    """Ingest the Run's whole record, these objects, and judge it."""
     store = object_store()
-    keys = record_keys(plan.code)
     segments = [key for key in keys if not key.endswith("/run.json")]
     clickhouse_ingest.replace_run(store, plan, segments)
     summary = judge(plan)

@@ -380,7 +380,6 @@ class ShardSpool:
             reports = [SegmentReport(**report) for report in kept["segments"]]
             stream.restore(kept["seq"], kept["count"], reports)
 
-
     def _mark_released(self) -> None:
         try:
             self._released.touch()
