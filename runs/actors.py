@@ -14,7 +14,7 @@ import dramatiq
 from django.conf import settings
 from django.db import close_old_connections
 
-from runs import ingest, reaper, seal, supervise
+from runs import ingest, reaper, rebuild, seal, supervise
 from runs.models import Run, State
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,19 @@ def reap_run(run_id: int) -> None:
     reaper.reap(run_id)
 
 
+@dramatiq.actor(queue_name="record", max_retries=0, time_limit=3_600_000, max_age=5_000)
+def rebuild_run(run_id: int) -> None:
+    rebuild.refresh(run_id)
+
+
 def look_after() -> None:
-    """Send a tick for each Run that is not over."""
+    """Send a tick for each Run that is not over, and rebuild one that is stale."""
     unsealed = Run.objects.exclude(state__in=_IDLE).values_list("id", flat=True)
     for run_id in unsealed[:UNSEALED_MAX]:
         tick_run.send(run_id)
+    stale = Run.objects.filter(stale=True).order_by("?").values_list("id", flat=True)
+    for run_id in stale[:1]:
+        rebuild_run.send(run_id)
 
 
 class Ticker(threading.Thread):

@@ -12,10 +12,10 @@ import orjson
 from django.db import transaction
 from pydantic import ValidationError
 
-from runs import lifecycle, objects
+from runs import claims, lifecycle, objects
 from runs.clickhouse import journal
-from runs.errors import RecordError
-from runs.models import EndReason, Run, State, Transition
+from runs.errors import ObjectsError, QueryError, RecordError
+from runs.models import EndReason, Run, Segment, State, Transition
 from runs.plan import read_plan
 from runs.seal import judged, record_keys
 from shardagent.wire import Plan
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 CODE = re.compile(r"[a-z0-9-]{6,40}")
 DIFFERENCES_MAX = 1_000
+REFRESH_CLAIM_S = 1_800
 # Not computed from the segments, or compared one by one.
 _NOT_COMPARED = {"keys", "segments", "sealed_at_us"}
 
@@ -79,6 +80,36 @@ def rebuild(code: str) -> Run:
             Transition.objects.bulk_create(_transitions(run, lines, manifest))
     run.refresh_from_db()
     return run
+
+
+def mark_stale() -> int:
+    """ClickHouse is about to be emptied: every sealed Run will be rebuilt.
+
+    Their stored summaries stand meanwhile. What lives is ingested from the start.
+    """
+    Segment.objects.exclude(run__state=State.SEALED).update(ingested=False)
+    return Run.objects.filter(state=State.SEALED).update(stale=True)
+
+
+def refresh(run_id: int) -> bool:
+    """Rebuild a stale Run; doing it twice changes nothing."""
+    if not claims.take(run_id, "seal", REFRESH_CLAIM_S):
+        return False
+    try:
+        run = Run.objects.get(pk=run_id)
+        if not run.stale:
+            return False
+        rebuild(run.code)
+    except RecordError as error:  # no use in trying again: the summary still stands
+        log.error("run %s cannot be rebuilt: %s", run_id, error)
+        Run.objects.filter(pk=run_id).update(stale=False)
+    except (QueryError, ObjectsError) as error:
+        log.warning("run %s is not rebuilt yet: %s", run_id, error)
+    else:
+        return True
+    finally:
+        claims.give_back(run_id, "seal")
+    return False
 
 
 def verify(code: str) -> list[str]:
