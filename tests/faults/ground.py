@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ from tests.faults.record import Record
 SEAL_S = 180
 PHASE_S = 90
 POLL_S = 0.02
+INTO_BURST_US = 900_000  # after T0: half of the creates are under way
+INTO_S = {"holding": 2.0, "tearing_down": 0.5}
 STATES = (
     "draft",
     "queued",
@@ -57,6 +60,14 @@ class Ground:
         """Wait until the Run is in this phase or a later one."""
         later = STATES[STATES.index(phase) :]
         self.wait(lambda: self.site.run(self.code)["state"] in later, phase)
+
+    def reach_into(self, phase: str) -> None:
+        """The same, and on to where the phase's work is under way."""
+        self.reach(phase)
+        if phase == "bursting":
+            due_us = self.site.run(self.code)["instants"]["t0_us"] + INTO_BURST_US
+            time.sleep(max(0.0, due_us / 1e6 - time.time()))
+        time.sleep(INTO_S.get(phase, 0.0))
 
     def wait(
         self, found: Callable[[], Any], what: str, limit_s: float = PHASE_S
@@ -130,10 +141,8 @@ class Ground:
 
 
 def _signal(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _agents(folder: Path) -> Iterator[tuple[int, int]]:
