@@ -18,7 +18,7 @@ from runs.barrier import Decision, decide, instant_ahead_us
 from runs.clock import boot_id
 from runs.errors import FleetError, RunsError
 from runs.fleets import fleet_for
-from runs.liveness import Liveness, liveness
+from runs.liveness import SILENT_INTERVALS, Liveness, liveness
 from runs.models import Attempt, EndReason, Host, Run, State
 from shardagent.wire import Finish, Plan, ShardPhase
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 CLAIM_S = 30  # a tick has the Run to itself at most so long
 RELEASE_AHEAD_S = 3.0
+ARMING_BEAT_S = 1.0  # between heartbeats while arming, at most
 STARTING_S = 60  # in which a host may say its first word
 START_LIMIT_S = 600  # from launch to every host started
 DESTROY_GRACE_S = 30
@@ -110,7 +111,10 @@ def _arming(run: Run) -> None:
     plan = lifecycle.plan_of(run)
     hosts.launch_waiting(run, plan)
     _replace_lost(run, plan)
-    armed = current(run).filter(phase=ShardPhase.ARMED, finished="").count()
+    # Who died since it was armed is not lost yet, but will not fire either.
+    fresh_us = lifecycle.now_us(run) - round(SILENT_INTERVALS * ARMING_BEAT_S * 1e6)
+    ready = {"phase": ShardPhase.ARMED, "finished": "", "heard_at_us__gte": fresh_us}
+    armed = current(run).filter(**ready).count()
     verdict = decide(
         armed=armed,
         total=plan.shard_count,

@@ -17,6 +17,7 @@ from tests.faults.ground import Ground
 PHASES = ("arming", "bursting", "holding", "tearing_down")
 STOP_S = 20.0
 SITE_DOWN_S = 4.0
+SILENCE_S = 3.5
 STORE_DOWN_S = 60.0
 HOUR_S = 3_600
 SPOOL_BYTES = 1 << 20
@@ -178,13 +179,18 @@ def abort(ground: Ground, phase: str) -> None:
 
 
 def with_barrier(ground: Ground, strike: Callable[[], object]) -> None:
-    """Strike at host 0, armed, while host 1 keeps the Run in arming."""
+    """Strike at host 0, armed, while host 1 keeps the Run in arming.
+
+    Until its silence is noticed an armed agent counts as ready; so the barrier opens
+    a little later.
+    """
     let_go = ground.hold_barrier(1)
     ground.wait(
         lambda: ground.site.run(ground.code)["progress"]["armed"] >= SHARDS_PER_HOST,
         "host 0 to be armed",
     )
     strike()
+    time.sleep(SILENCE_S)
     let_go()
 
 
@@ -203,6 +209,9 @@ DRILLS: tuple[Drill, ...] = (
           environment=lambda _: {"HOLDFAST_TEST_CHILD_DOWN_S": str(STORE_DOWN_S)}),
     Drill("kill_broker", "SIGKILL the broker, its data lost", kill_broker,
           phases=(*PHASES, "collecting")),
+    Drill("deliver_twice", "every message of the broker is delivered twice",
+          lambda ground, phase: ground.struck(), phases=("whole Run",),
+          environment=lambda _: {"HOLDFAST_TEST_DELIVERIES": "2"}),
     Drill("full_spool", "disk full in the agents' spool (a tmpfs)", fill_spool,
           environment=small_spool),
     Drill("corrupt_segment", "a stored segment altered in the bucket", corrupt_segment,
