@@ -15,7 +15,7 @@ from django.conf import settings
 
 from runs.errors import ObjectsError
 
-RETRIES_MAX = 5
+RETRIES_MAX = 3  # a tick a second later tries again in any case
 OBJECT_BYTES_MAX = 64 * 1024 * 1024  # of one object read whole
 LIST_PAGES_MAX = 10_000
 
