@@ -66,7 +66,7 @@ class StoreClock:
 
 
 _clock = StoreClock()
-botocore.auth.get_current_datetime = _clock.now
+botocore.auth.get_current_datetime = _clock.now  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.embedded import Site
+from tests.embedded import Site, quick_plan
 from tests.faults.drills import PLAN, SANDBOXES, Drill, Skip
 from tests.faults.ground import ENVIRONMENT, Ground, differences
 
@@ -49,7 +49,7 @@ def hold(drill: Drill, phases: Sequence[str]) -> Iterator[Result]:
     try:
         with _site(drill) as site:
             for phase in phases:
-                yield _hold(drill, phase, site)
+                yield hold_at(drill, phase, site)
     except Skip as reason:
         for phase in phases:
             yield Result(drill.name, drill.means, phase, skipped=str(reason))
@@ -70,7 +70,8 @@ def _site(drill: Drill) -> Iterator[Site]:
                 subprocess.run(["umount", "-l", str(data / "agents")], check=True)
 
 
-def _hold(drill: Drill, phase: str, site: Site) -> Result:
+def hold_at(drill: Drill, phase: str, site: Site) -> Result:
+    """One Run with one fault."""
     began = time.monotonic()
     ground = Ground(site, dict(PLAN))
     try:
@@ -107,8 +108,6 @@ def _begin_waiting(ground: Ground, phase: str) -> None:
     """A draft, or a Run that is queued behind another."""
     site = ground.site
     if phase == "draft":
-        from tests.embedded import quick_plan
-
         ground.code = site.post("/runs", quick_plan(**ground.plan))["code"]
         return
     ground.launch()
