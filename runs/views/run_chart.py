@@ -62,7 +62,7 @@ def _settled(points: Sequence[Mapping[str, int]], plan: Plan) -> list[Any]:
     """
     if not points:
         return []
-    lag_ms = 1_000 * (plan.probe_interval_s + plan.flush_interval_s)
+    lag_ms = 1_000 * (plan.probe_interval_s + 2 * plan.flush_interval_s)
     until = points[-1]["elapsed_ms"] - lag_ms
     return [point for point in points if point["elapsed_ms"] <= until]
 

@@ -149,7 +149,7 @@ def test_a_live_curve_ends_where_probes_can_have_confirmed_it(
 ) -> None:
     make_run(state="holding", plan={"probe_interval_s": 3, "flush_interval_s": 2})
     figure = operator.get("/runs/alpha-1/chart").json()
-    assert max(figure["data"][0]["x"]) <= 43
+    assert max(figure["data"][0]["x"]) <= 41
 
 
 @pytest.mark.parametrize("query", ["of=lies", "clock=sundial"])
