@@ -76,7 +76,8 @@ counted AS (
 ),
 turns AS (
     SELECT at, toInt64(alive) - toInt64(lagInFrame(alive, 1, false) OVER
-        (PARTITION BY sandbox ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)) AS step
+        (PARTITION BY sandbox ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING
+            AND UNBOUNDED FOLLOWING)) AS step
     FROM counted
 ),
 swept AS (
@@ -85,7 +86,8 @@ swept AS (
         sum(sum(dt)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS t,
         sum(sum(dm)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS m
     FROM (
-        SELECT i.1 AS at, 1 AS dp, toInt64(0) AS dt, 0 AS dm FROM rows ARRAY JOIN proven AS i
+        SELECT i.1 AS at, 1 AS dp, toInt64(0) AS dt, 0 AS dm
+            FROM rows ARRAY JOIN proven AS i
         UNION ALL SELECT i.2, -1, 0, 0 FROM rows ARRAY JOIN proven AS i
         UNION ALL SELECT at, 0, step, 0 FROM turns
         UNION ALL SELECT assumeNotNull(begins), 0, 0, 1 FROM lives
@@ -102,22 +104,29 @@ FROM swept WHERE at < last_instant LIMIT 1
 """
 
 _CLASSES = """
-SELECT countIf(comparable) AS compared, countIf(comparable AND NOT agrees) AS misclassified,
-    countIf(create_off IS NOT NULL) AS create_n, countIf(ready_off IS NOT NULL) AS ready_n,
+SELECT countIf(comparable) AS compared, countIf(comparable AND NOT agrees)
+    AS misclassified,
+    countIf(create_off IS NOT NULL) AS create_n, countIf(ready_off IS NOT NULL)
+        AS ready_n,
     quantilesExact(0.5, 0.99)(create_off) AS create_q,
     quantilesExact(0.5, 0.99)(ready_off) AS ready_q,
     max(create_off) AS create_max, max(ready_off) AS ready_max
 FROM (
     SELECT
-        outcome IN ('success', 'partial', 'readiness_failed', 'failed') AND told AS comparable,
+        outcome IN ('success', 'partial', 'readiness_failed', 'failed') AND told
+            AS comparable,
         abs(if(answered, create_latency_us - world.create_us, NULL)) AS create_off,
         abs(if(answered, ready_latency_us - world.ready_us, NULL)) AS ready_off,
-        ended_us < ifNull({t_end:Nullable(Int64)}, 9223372036854775807) - {slack:Int64} AS early,
-        ended_us <= ifNull({t_end:Nullable(Int64)} + {teardown:Int64}, 9223372036854775807) AS maybe,
+        ended_us < ifNull({t_end:Nullable(Int64)},
+            9223372036854775807) - {slack:Int64} AS early,
+        ended_us <= ifNull({t_end:Nullable(Int64)} + {teardown:Int64},
+            9223372036854775807) AS maybe,
         multiIf(
-            outcome = 'failed', NOT answered OR ifNull(world.create_us, 0) >= {create_timeout:Int64} - {slack:Int64},
+            outcome = 'failed', NOT answered OR ifNull(world.create_us,
+                0) >= {create_timeout:Int64} - {slack:Int64},
             NOT answered, false,
-            outcome = 'readiness_failed', NOT interactive OR ifNull(world.ready_us, 0) >= {ready_timeout:Int64} - {slack:Int64},
+            outcome = 'readiness_failed', NOT interactive OR ifNull(world.ready_us,
+                0) >= {ready_timeout:Int64} - {slack:Int64},
             outcome = 'partial', interactive AND died AND maybe,
             interactive AND NOT (died AND early)
         ) AS agrees
@@ -128,8 +137,10 @@ FROM (
             argMin(create_us, (answer != 'ok', seq, line)) AS create_us,
             argMin(ready_us, (answer != 'ok', seq, line)) AS ready_us,
             argMin(interactive, (answer != 'ok', seq, line)) AS interactive,
-            argMin(ifNull(ending, '') IN ('died', 'rack', 'ttl'), (answer != 'ok', seq, line)) AS died,
-            argMin(ifNull(alive_to_us, 9223372036854775807), (answer != 'ok', seq, line)) AS ended_us
+            argMin(ifNull(ending, '') IN ('died', 'rack', 'ttl'), (answer != 'ok',
+                seq, line)) AS died,
+            argMin(ifNull(alive_to_us, 9223372036854775807), (answer != 'ok', seq,
+                line)) AS ended_us
         FROM truth FINAL WHERE run = {run:String} AND sandbox IS NOT NULL
         GROUP BY sandbox
     ) AS world USING (sandbox)
@@ -173,4 +184,5 @@ def certificate(run: RunFacts) -> Certificate | None:
 
 
 def _error(count: int, q: list[int], top: int | None) -> LatencyError:
-    return LatencyError(count, *(q if count else (None, None)), top)
+    p50, p99 = q if count else (None, None)
+    return LatencyError(count, p50, p99, top)

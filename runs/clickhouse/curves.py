@@ -127,14 +127,17 @@ SELECT toInt64(k) AS k,
     toInt64(sum(sum(di)) OVER up_to) AS i
 FROM (
     SELECT greatest(0, intDiv(at - {t0:Nullable(Int64)} + {step:Int64} - 1
-            - positiveModulo(at - {t0:Nullable(Int64)} + {step:Int64} - 1, {step:Int64}),
+            - positiveModulo(at - {t0:Nullable(Int64)} + {step:Int64} - 1,
+                {step:Int64}),
             {step:Int64})) AS k, dp, dm, di
     FROM (
         SELECT at, toInt64(step) AS dp, 0 AS dm, 0 AS di FROM (
             SELECT i.1 AS at, 1 AS step FROM rows ARRAY JOIN
-                if({corrected:UInt8}, arrayMap(x -> (x.1, x.2), proven), arrayMap(x -> (x.1, x.2), proven_raw)) AS i
+                if({corrected:UInt8}, arrayMap(x -> (x.1, x.2), proven),
+                    arrayMap(x -> (x.1, x.2), proven_raw)) AS i
             UNION ALL SELECT i.2, -1 FROM rows ARRAY JOIN
-                if({corrected:UInt8}, arrayMap(x -> (x.1, x.2), proven), arrayMap(x -> (x.1, x.2), proven_raw)) AS i
+                if({corrected:UInt8}, arrayMap(x -> (x.1, x.2), proven),
+                    arrayMap(x -> (x.1, x.2), proven_raw)) AS i
         )
         UNION ALL SELECT assumeNotNull(at), 0, toInt64(step), 0 FROM ("""
     + _POSSIBLE_STEPS
@@ -158,8 +161,10 @@ _SPAN = (
     + """
 SELECT greatest(
     ifNull((SELECT max(ends) FROM lives), 0),
-    ifNull((SELECT max(arrayMax(x -> x.2, proven)) FROM rows WHERE notEmpty(proven)), 0),
-    ifNull((SELECT max(arrayMax(x -> x.2, proven_raw)) FROM rows WHERE notEmpty(proven_raw)), 0),
+    ifNull((SELECT max(arrayMax(x -> x.2, proven)) FROM rows WHERE notEmpty(proven)),
+        0),
+    ifNull((SELECT max(arrayMax(x -> x.2, proven_raw)) FROM rows
+        WHERE notEmpty(proven_raw)), 0),
     ifNull((SELECT max(implied_us) FROM rows), 0),
     ifNull(last_instant, 0), ifNull({t0:Nullable(Int64)}, 0)) AS until
 LIMIT 1
@@ -335,12 +340,15 @@ _DEATHS = """
 SELECT toInt64(k) AS k, toInt64(sum(sum(dc)) OVER up_to) AS c,
     toInt64(sum(sum(dp)) OVER up_to) AS p
 FROM (
-    SELECT greatest(0, toInt64(ceil((at - {t0:Nullable(Int64)}) / {step:Int64}))) AS k, dc, dp
+    SELECT greatest(0, toInt64(ceil((at - {t0:Nullable(Int64)}) / {step:Int64})))
+        AS k, dc, dp
     FROM (
-        SELECT assumeNotNull(coalesce(first_failed_us + first_failed_fit.1, settled_us + sent_fit.1)) AS at, 1 AS dc, 0 AS dp
+        SELECT assumeNotNull(coalesce(first_failed_us + first_failed_fit.1,
+            settled_us + sent_fit.1)) AS at, 1 AS dc, 0 AS dp
         FROM sandboxes FINAL WHERE run = {run:String} AND placed AND outcome = 'partial'
         UNION ALL
-        SELECT assumeNotNull(coalesce(last_ok_us + last_ok_fit.1, ready_us + ready_fit.1)), 0, 1
+        SELECT assumeNotNull(coalesce(last_ok_us + last_ok_fit.1,
+            ready_us + ready_fit.1)), 0, 1
         FROM sandboxes FINAL WHERE run = {run:String} AND placed AND outcome = 'partial'
     )
 )

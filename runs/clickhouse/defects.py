@@ -24,7 +24,8 @@ class Defect:
 
 # Gaps of seq start at 0, and an object that is there but unreadable leaves none.
 _ALL = """
-    SELECT toString(reason) AS reason, key, line, if(key LIKE '%/shards/%', toNullable(shard), NULL) AS shard,
+    SELECT toString(reason) AS reason, key, line, if(key LIKE '%/shards/%',
+        toNullable(shard), NULL) AS shard,
         if(key LIKE '%/shards/%', toNullable(attempt), NULL) AS attempt, detail
     FROM defects FINAL WHERE run = {run:String}
     UNION ALL
@@ -57,7 +58,8 @@ _ALL = """
     ) ARRAY JOIN missing AS g
     UNION ALL
     SELECT 'settled_again', '', 0, shard, attempt, 'sandbox ' || toString(sandbox)
-    FROM sandboxes FINAL ARRAY JOIN range(settled_again) AS again WHERE run = {run:String}
+    FROM sandboxes FINAL ARRAY JOIN range(settled_again) AS again
+        WHERE run = {run:String}
     UNION ALL
     SELECT 'duplicate_create', '', 0, shard, attempt, 'sandbox ' || toString(sandbox)
     FROM sandboxes FINAL WHERE run = {run:String} AND duplicate_create

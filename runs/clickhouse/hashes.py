@@ -30,7 +30,8 @@ def hash_objects(
         rows = client.query_rows(
             f"""
             SELECT key, bytes, sha256, toInt64(lines) AS events FROM (
-                SELECT substring(toString(_path), position(toString(_path), 'runs/')) AS key,
+                SELECT substring(toString(_path), position(toString(_path), 'runs/'))
+                    AS key,
                     length(blob) AS bytes, lower(hex(SHA256(blob))) AS sha256
                 FROM {s3_source(store, part, unpack=False)}
             ) AS objects

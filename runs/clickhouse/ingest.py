@@ -153,30 +153,31 @@ def _read(
 
 
 # Line 0 stands for the segment itself: `segments` is the ledger of what was read.
+# All that is one per segment is computed before the lines are taken apart.
 _INSERT = r"""
 INSERT INTO {prefix}incoming
-SELECT
-    {run} AS run,
-    key,
-    multiIf(key LIKE '%/events-%', 'events', key LIKE '%/log-%', 'log',
-            key LIKE '%/journal-%', 'journal', 'truth') AS type,
-    toUInt32OrZero(extract(key, '/shards/(\\d+)/')) AS shard,
-    toUInt32OrZero(extract(key, '/shards/\\d+/(\\d+)/')) AS attempt,
-    toUInt32OrZero(extract(key, '-(\\d+)\\.[a-z.]+$')) AS seq,
-    line, text, length(parts) AS lines, bytes, ended,
-    toUInt64OrZero(extract(parts[1], '^#first_line (\\d+)\\s*$')) AS first_line,
-    match(parts[1], '^#first_line \\d+\\s*$') AS header,
-    {per_shard} AS per_shard, {sandbox_count} AS sandbox_count,
+SELECT {run} AS run, key, type, shard, attempt, seq, line, text, lines, bytes, ended,
+    first_line, header, {per_shard} AS per_shard, {sandbox_count} AS sandbox_count,
     {shard_count} AS shard_count
 FROM (
     SELECT
         substring(toString(_path), position(toString(_path), 'runs/')) AS key,
+        multiIf(key LIKE '%/events-%', 'events', key LIKE '%/log-%', 'log',
+                key LIKE '%/journal-%', 'journal', 'truth') AS type,
+        toUInt32OrZero(extract(key, '/shards/(\\d+)/')) AS shard,
+        toUInt32OrZero(extract(key, '/shards/\\d+/(\\d+)/')) AS attempt,
+        toUInt32OrZero(extract(key, '-(\\d+)\\.[a-z.]+$')) AS seq,
         length(blob) AS bytes,
         endsWith(blob, '\n') AS ended,
-        splitByChar('\n', if(ended, substring(blob, 1, bytes - 1), blob)) AS parts
+        splitByChar('\n', if(ended, substring(blob, 1, bytes - 1), blob)) AS parts,
+        length(parts) AS lines,
+        toUInt64OrZero(extract(parts[1], '^#first_line (\\d+)\\s*$')) AS first_line,
+        match(parts[1], '^#first_line \\d+\\s*$') AS header,
+        arrayPushFront(parts, '') AS texts,
+        range(0, toUInt32(lines + 1)) AS numbers
     FROM {source}
 )
-ARRAY JOIN arrayPushFront(parts, '') AS text, range(0, toUInt32(length(parts) + 1)) AS line
+ARRAY JOIN texts AS text, numbers AS line
 """
 
 

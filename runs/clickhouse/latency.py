@@ -54,7 +54,8 @@ _MEASURES = """
         FROM sandboxes FINAL WHERE run = {run:String}
     ),
     measures AS (
-        SELECT shard, sandbox, m.1 AS phase, m.2 AS took, m.3 AS waited, m.4 AS observed,
+        SELECT shard, sandbox, m.1 AS phase, m.2 AS took, m.3 AS waited, m.4
+            AS observed,
             m.5 AS lost
         FROM (SELECT shard, sandbox, arrayJoin([
             ('create', create_latency_us, created_us - intended_us, observed, lost),
@@ -82,11 +83,16 @@ SELECT phase, count(took) AS n,
     countIf(observed) AS asked, countIf(lost) AS unseen,
     arraySort(groupArrayIf(assumeNotNull(took), observed AND took IS NOT NULL)) AS came,
     [0.5, 0.95, 0.99] AS levels,
-    arrayMap(l -> least(toInt64(asked) - 1, toInt64(floor(l * asked))), levels) AS places,
-    arrayMap(l -> least(toInt64(asked + unseen) - 1, toInt64(floor(l * (asked + unseen)))), levels) AS all_places,
-    arrayMap(r -> if(asked > 0 AND r < length(came), toNullable(came[r + 1]), NULL), places) AS q_observed,
-    arrayMap(r -> multiIf(r < unseen, 0, r - unseen < length(came), toNullable(came[r - unseen + 1]), NULL), all_places) AS q_best,
-    arrayMap(r -> if(r < length(came), toNullable(came[r + 1]), NULL), all_places) AS q_worst
+    arrayMap(l -> least(toInt64(asked) - 1, toInt64(floor(l * asked))), levels)
+        AS places,
+    arrayMap(l -> least(toInt64(asked + unseen) - 1,
+        toInt64(floor(l * (asked + unseen)))), levels) AS all_places,
+    arrayMap(r -> if(asked > 0 AND r < length(came), toNullable(came[r + 1]), NULL),
+        places) AS q_observed,
+    arrayMap(r -> multiIf(r < unseen, 0, r - unseen < length(came),
+        toNullable(came[r - unseen + 1]), NULL), all_places) AS q_best,
+    arrayMap(r -> if(r < length(came), toNullable(came[r + 1]), NULL), all_places)
+        AS q_worst
 FROM measures GROUP BY phase ORDER BY phase LIMIT 10
 """
 )
@@ -109,12 +115,16 @@ _NOTHING = Percentiles(0, None, None, None)
 def _phase(row: dict[str, Any] | None) -> PhaseLatency:
     if row is None:
         return PhaseLatency(
-            0,
-            *[None] * 5,
-            None,
-            _NOTHING,
-            _NOTHING,
-            _NOTHING,  # type: ignore[arg-type]
+            count=0,
+            p50_us=None,
+            p95_us=None,
+            p99_us=None,
+            max_us=None,
+            mean_us=None,
+            from_intended=None,
+            all_observed=_NOTHING,
+            at_best=_NOTHING,
+            at_worst=_NOTHING,
         )
     count = row["n"]
     p50, p95, p99 = row["q"] if count else (None, None, None)
@@ -140,7 +150,8 @@ def _among(count: int, values: list[int | None]) -> Percentiles:
 
 
 _QUARTILES = """
-SELECT multiIf(place * 4 < total, 'first', place * 4 >= total * 3, 'last', 'middle') AS part,
+SELECT multiIf(place * 4 < total, 'first', place * 4 >= total * 3, 'last', 'middle')
+    AS part,
     count(tti_latency_us) AS n,
     quantilesExact(0.5, 0.95, 0.99)(tti_latency_us) AS q
 FROM (

@@ -23,11 +23,13 @@ class SandboxFilter:
 
 _COLUMNS = """
     sandbox, shard, attempt, toString(outcome) AS outcome, toString(cause) AS cause,
-    toString(origin) AS origin, toString(judged) AS judged, status, message, provider_id,
+    toString(origin) AS origin, toString(judged) AS judged, status, message,
+        provider_id,
     suspended > 0 AS suspended, duplicate_create > 0 AS duplicate_create,
     orphaned > 0 AS orphaned,
     intended_us, sent_us, created_us, ready_us, last_ok_us, first_failed_us, dead_us,
-    final_ok_us, destroyed_us, sent_fit.1 AS clock_offset_us, sent_fit.2 AS clock_bound_us,
+    final_ok_us, destroyed_us, sent_fit.1 AS clock_offset_us, sent_fit.2
+        AS clock_bound_us,
     create_latency_us, ready_latency_us, tti_latency_us, destroy_latency_us, tries,
     reused, dns_us, connect_us, tls_us, length(probe_latencies) AS probes_ok,
     probes_failed"""
@@ -76,8 +78,10 @@ def export_rows(
 
 
 _EVENTS = """
-SELECT attempt, n, toString(kind) AS kind, at_us, sent_us, latency_us, last, toString(cause) AS cause,
-    toString(origin) AS origin, status, message, intended_us, provider_id, tti_us, tries,
+SELECT attempt, n, toString(kind) AS kind, at_us, sent_us, latency_us, last,
+    toString(cause) AS cause,
+    toString(origin) AS origin, status, message, intended_us, provider_id, tti_us,
+        tries,
     ticks, witness_ok
 FROM (
     SELECT * FROM events WHERE run = {run:String} AND shard = {shard:UInt32}

@@ -51,8 +51,11 @@ judged AS (
 ),
 boxes AS (
     SELECT shard, sumMap(map(toString(outcome), toUInt64(1))) AS outcomes,
-        max(arrayMax(arrayPushBack(arrayMap(i -> toNullable(greatest(i.3, i.4)), proven), NULL))) AS bound,
-        if(count(sent_us - intended_us) = 0, NULL, toNullable(quantileExact(0.99)(ifNull(sent_us - intended_us, 0)))) AS delay_p99,
+        max(arrayMax(arrayPushBack(arrayMap(i -> toNullable(greatest(i.3, i.4)),
+            proven), NULL))) AS bound,
+        if(count(sent_us - intended_us) = 0, NULL,
+            toNullable(quantileExact(0.99)(ifNull(sent_us - intended_us, 0))))
+            AS delay_p99,
         max(sent_us - intended_us) AS delay_max,
         countIf(created_us IS NOT NULL) AS creates,
         countIf(reused = false) AS cold, countIf(orphaned) AS orphans,
@@ -60,7 +63,8 @@ boxes AS (
     FROM judged GROUP BY shard
 ),
 lives AS (
-    SELECT a.shard AS shard, count() AS attempts, argMax(a.finished, a.attempt) AS finish,
+    SELECT a.shard AS shard, count() AS attempts, argMax(a.finished, a.attempt)
+        AS finish,
         sum(a.events) AS event_count, sum(a.samples) AS sample_count,
         countIf(a.samples = 0) AS clockless, max(a.disagree) AS disagrees,
         sumIf(length(a.gaps), a.finished IS NOT NULL) AS finished_gaps,
@@ -72,7 +76,8 @@ lives AS (
 rig AS (
     SELECT shard, max(cpu_pct) AS cpu, max(steal_pct) AS steal, max(rss_bytes) AS rss,
         max(open_fds) AS fds, max(dropped_events) AS dropped,
-        maxIf(loop_lag_us, ({t0:Nullable(Int64)} IS NULL OR at_us + shift >= {t0:Nullable(Int64)})
+        maxIf(loop_lag_us, ({t0:Nullable(Int64)} IS NULL
+            OR at_us + shift >= {t0:Nullable(Int64)})
             AND (until IS NULL OR at_us <= until)) AS lag
     FROM events
     LEFT JOIN (SELECT shard, until FROM boxes) AS ends USING (shard)
@@ -94,7 +99,8 @@ aside AS (
     WHERE run = {run:String} AND key LIKE '%/shards/%' GROUP BY shard
 )
 SELECT boxes.shard AS shard, lives.attempts AS attempts, lives.finish AS finished,
-    outcomes, lives.event_count AS events, said.lines AS log_lines, said.errors AS log_errors,
+    outcomes, lives.event_count AS events, said.lines AS log_lines, said.errors
+        AS log_errors,
     aside.defects + lives.odd + boxes.odd AS defects, lives.finished_gaps AS gaps,
     lives.sample_count AS clock_samples, lives.clockless AS clockless_attempts,
     lives.disagrees AS clock_disagrees, bound AS clock_bound_us, lag AS loop_lag_us,

@@ -1,4 +1,4 @@
-"""Random raw records: lives of Sandboxes, and everything that can go wrong with them."""
+"""Random raw records: lives of Sandboxes, and all that can go wrong with them."""
 
 from __future__ import annotations
 
@@ -149,7 +149,9 @@ def _attempt(rng: Random, plan: Plan, shard: int) -> list[dict[str, Any]]:
         if rng.random() < 0.9:
             wild = rng.random() < 0.15
             events += (_noise if wild else _life)(rng, box, begin + 1_000_000)
-    events.append({"at": begin + 22_000_000, "kind": "agent_finished", "reason": "done"})
+    events.append(
+        {"at": begin + 22_000_000, "kind": "agent_finished", "reason": "done"}
+    )
     events.sort(key=lambda event: event["at"])
     return events
 
@@ -210,7 +212,13 @@ def _life(rng: Random, box: int, begin: int) -> list[dict[str, Any]]:
     for round_ in range(rng.randint(0, 8)):
         sent = now + rng.choice([0, 1_000, 1_000_000, 2_000_000])
         if rng.random() < 0.12:
-            say("probe_failed", sent - now + 900, **_failure(rng), sent_us=sent, final=False)
+            say(
+                "probe_failed",
+                sent - now + 900,
+                **_failure(rng),
+                sent_us=sent,
+                final=False,
+            )
             if rng.random() < 0.5:
                 say("dead", 0, cause=events[-1]["cause"], origin=events[-1]["origin"])
                 break
@@ -218,11 +226,25 @@ def _life(rng: Random, box: int, begin: int) -> list[dict[str, Any]]:
         if rng.random() < 0.85:
             ticks = max(0, (sent - begun) // 312_500 - slack * round_)
         extra = {"ticks": ticks, "witness_ok": rng.random() < 0.95}
-        say("probe_ok", sent - now + 700, latency_us=4, sent_us=sent, final=False, **extra)
+        say(
+            "probe_ok",
+            sent - now + 700,
+            latency_us=4,
+            sent_us=sent,
+            final=False,
+            **extra,
+        )
     if rng.random() < 0.7:
         ticks = (now + 500_000 - begun) // 250_000
         extra = {"ticks": ticks, "witness_ok": True}
-        say("probe_ok", 500_700, latency_us=4, sent_us=now + 500_000, final=True, **extra)
+        say(
+            "probe_ok",
+            500_700,
+            latency_us=4,
+            sent_us=now + 500_000,
+            final=True,
+            **extra,
+        )
     if rng.random() < 0.7:
         say("destroy_sent", rng.choice(pause))
         say("destroyed", rng.choice(pause), latency_us=8)

@@ -365,9 +365,7 @@ def _proven(events: list[Event], plan: Plan) -> tuple[list[tuple[int, int]], boo
         return ([(ready["at"], end)] if end > ready["at"] else []), False
     started = _first(events, "witness_started")
     chains: list[list[tuple[int, int | None, bool]]] = []
-    points = [
-        (e["sent_us"], e.get("ticks"), e.get("witness_ok") is True) for e in good
-    ]
+    points = [(e["sent_us"], e.get("ticks"), e.get("witness_ok") is True) for e in good]
     if started is None:
         chains.append(points)
     else:

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runs.clickhouse import client, curves, ingest, sandboxes
-from runs.clickhouse.facts import RunFacts
 from runs.clickhouse.client import ObjectStore
+from runs.clickhouse.facts import RunFacts
 from shardagent.wire import Plan as WirePlan
 from tests.runs.clickhouse import records, reference
 

@@ -1,0 +1,291 @@
+"""What pages and API read of a judged Run, against sums made by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import pytest
+
+from runs.clickhouse import (
+    causes,
+    certificate,
+    curves,
+    defects,
+    facts,
+    ingest,
+    latency,
+    sandbox_rows,
+    sandboxes,
+    shards,
+    summary,
+)
+from runs.clickhouse.client import ObjectStore
+from runs.clickhouse.facts import RunFacts
+from runs.clickhouse.sandbox_rows import SandboxFilter
+from shardagent.wire import Plan
+
+T0 = 1_000_000_000
+COUNT = 40
+PLAN = Plan(
+    code="alpha-reads",
+    provider="sim",
+    sandbox_count=COUNT,
+    sandboxes_per_shard=10,
+    shard_count=4,
+)
+
+
+class Story:
+    """A Run's events, written shard by shard, with its truth beside."""
+
+    def __init__(self) -> None:
+        self.events: dict[int, list[dict[str, Any]]] = {shard: [] for shard in range(4)}
+        self.truth: list[dict[str, Any]] = []
+        self.tti: dict[int, int] = {}
+
+    def say(self, shard: int, at: int, kind: str, **fields: Any) -> None:
+        self.events[shard].append({"at": at, "kind": kind, **fields})
+
+    def objects(self) -> dict[str, bytes]:
+        found = {}
+        for shard, events in self.events.items():
+            ordered = sorted(events, key=lambda event: event["at"])
+            lines = [json.dumps({"v": 1, "n": n, **e}) for n, e in enumerate(ordered)]
+            key = f"runs/{PLAN.code}/shards/{shard:05d}/00/events-000000.ndjson"
+            found[key] = "\n".join(lines).encode() + b"\n"
+        truth = "\n".join(json.dumps(line) for line in self.truth)
+        found[f"runs/{PLAN.code}/truth-000000.ndjson"] = truth.encode()
+        journal = [
+            {"kind": "clock", "at_us": 0, "clock_id": "c"},
+            {"kind": "released", "at_us": T0, "t0_us": T0},
+            {"kind": "holding", "at_us": T0, "t_hold_us": T0 + 2_000_000},
+            {
+                "kind": "teardown",
+                "at_us": T0,
+                "t_end_us": T0 + 9_000_000,
+                "t_destroy_us": T0 + 12_000_000,
+            },
+        ]
+        found[f"runs/{PLAN.code}/journal-000000.ndjson"] = "\n".join(
+            json.dumps(line) for line in journal
+        ).encode()
+        return found
+
+
+def told() -> Story:
+    story, rng = Story(), Random(7)
+    for shard in range(4):
+        for second in range(0, 15, 2):
+            clock = {"offset_us": 0, "half_rtt_us": 400, "clock_id": "c"}
+            story.say(shard, T0 + second * 1_000_000 - 1_000_000, "clock", **clock)
+        story.say(shard, T0 + 500_000, "health", loop_lag_us=shard * 1_000, cpu_pct=5.5)
+        story.say(shard, T0 + 14_000_000, "agent_finished", reason="done", orphans=0)
+    for box in range(COUNT - 1):  # the last one's create is never sent
+        _sandbox(story, rng, box)
+    return story
+
+
+def _sandbox(story: Story, rng: Random, box: int) -> None:
+    shard, at = box // 10, T0 + rng.randint(0, 900)
+    say = story.say
+    say(shard, at, "create_sent", sandbox=box, intended_us=T0)
+    took = rng.randint(100_000, 800_000)
+    world = {
+        "sandbox": box,
+        "asked_us": at,
+        "create": "ok",
+        "asleep": [],
+        "interactive": True,
+    }
+    if box % 10 == 3:
+        fault = {
+            "cause": "capacity",
+            "origin": "provider",
+            "status": 503,
+            "message": "full",
+        }
+        say(shard, at + took, "create_failed", sandbox=box, latency_us=took, **fault)
+        story.truth.append({**world, "create": "capacity", "interactive": False})
+        return
+    made = at + took
+    made_fields = {"latency_us": took, "provider_id": f"p{box}", "reused": box % 5 != 0}
+    say(shard, made, "created", sandbox=box, **made_fields)
+    ready = made + rng.randint(5_000, 60_000)
+    story.tti[box] = ready - at
+    say(shard, ready, "ready", sandbox=box, latency_us=ready - made, tti_us=ready - at)
+    world |= {
+        "alive_from_us": made - 50,
+        "create_us": took - 50,
+        "ready_us": ready - made,
+    }
+    dies = box % 10 == 7
+    for second in range(1, 5 if dies else 10):
+        sent = T0 + second * 1_000_000 + box
+        probe = {"latency_us": 900, "sent_us": sent, "final": second == 9}
+        say(shard, sent + 900, "probe_ok", sandbox=box, **probe)
+    if dies:
+        fault = {"cause": "not_found", "origin": "provider"}
+        failed = {**fault, "latency_us": 500, "sent_us": T0 + 5_000_000, "final": False}
+        say(shard, T0 + 5_000_500, "probe_failed", sandbox=box, **failed)
+        say(shard, T0 + 5_000_501, "dead", sandbox=box, **fault)
+        story.truth.append({**world, "alive_to_us": T0 + 4_500_000, "end": "died"})
+    else:
+        say(shard, T0 + 12_000_100, "destroy_sent", sandbox=box)
+        say(shard, T0 + 12_003_000, "destroyed", sandbox=box, latency_us=2_900)
+        story.truth.append(
+            {**world, "alive_to_us": T0 + 12_002_000, "end": "destroyed"}
+        )
+
+
+@pytest.fixture(scope="module")
+def story() -> Story:
+    return told()
+
+
+@pytest.fixture(scope="module")
+def run(
+    engine: None,
+    object_store: ObjectStore,
+    put: Callable[[str, bytes], None],
+    story: Story,
+) -> Iterator[RunFacts]:
+    objects = story.objects()
+    for key, body in objects.items():
+        put(key, body)
+    ingest.replace_run(object_store, PLAN, list(objects))
+    found = facts.run_facts(PLAN)
+    sandboxes.classify(found, None, final=True)
+    yield found
+    ingest.forget_run(PLAN.code)
+
+
+def test_the_summary_closes_and_repeats_to_the_byte(run: RunFacts) -> None:
+    first = summary.summarise(run)
+    assert first["outcomes"] == {
+        "success": 31, "partial": 4, "readiness_failed": 0, "failed": 4,
+        "unobserved": 0, "not_attempted": 1, "total": COUNT,
+    }  # fmt: skip
+    assert first["held"]["proven"] == 31
+    assert first["peak"]["proven"] == 35
+    assert first["implied_peak"] == 35
+    assert first["time_to_ms"]["100"] is None
+    assert first["defects"] == 0
+    sandboxes.classify(run, None, final=True)
+    assert json.dumps(summary.summarise(run)) == json.dumps(first)
+
+
+def _exact(values: list[int], q: float, never: int = 0) -> int | None:
+    ordered = sorted(values)
+    place = min(len(values) + never - 1, math.floor(q * (len(values) + never)))
+    return ordered[place] if place < len(ordered) else None
+
+
+def test_percentiles_are_order_statistics(run: RunFacts, story: Story) -> None:
+    found = latency.latency(run.code)["tti"]
+    values = list(story.tti.values())
+    assert found.count == 35
+    for q, value in ((0.5, found.p50_us), (0.95, found.p95_us), (0.99, found.p99_us)):
+        assert value == _exact(values, q)
+    assert found.max_us == max(values)
+    everyone = found.all_observed
+    assert everyone.count == 39
+    assert everyone.p50_us == _exact(values, 0.5, never=4)
+    assert everyone.p99_us is None, "not reached"
+    shared = {shard: len(found) for shard, found in latency.by_shard(run.code, "tti")}
+    assert shared == {0: 9, 1: 9, 2: 9, 3: 8}
+
+
+def test_probes_and_destroys_count_every_one(run: RunFacts) -> None:
+    found = latency.latency(run.code)
+    assert found["probe"].count == 31 * 9 + 4 * 4
+    assert found["probe"].all_observed.count == 31 * 9 + 4 * 4 + 4
+    assert found["destroy"].count == 31
+    assert found["destroy"].p50_us == 2_900
+
+
+def test_submission_quartiles_hold_everyone_once(run: RunFacts) -> None:
+    parts = latency.by_submission(run.code)
+    assert list(parts) == ["first", "middle", "last"]
+    assert sum(part.count for part in parts.values()) == 35
+
+
+def test_causes_are_counted(run: RunFacts) -> None:
+    assert {(c.outcome, c.cause, c.count) for c in causes.causes(run.code)} == {
+        ("failed", "capacity", 4),
+        ("partial", "not_found", 4),
+        ("not_attempted", "", 1),
+    }
+
+
+def test_deaths_are_known_to_lie_between_two_probes(run: RunFacts) -> None:
+    points = curves.deaths(run, 1_000)
+    assert points[-1].certain == points[-1].possible == 4
+    assert all(point.certain <= point.possible for point in points)
+
+
+def test_a_shard_has_one_row(run: RunFacts) -> None:
+    rows = shards.shards(run)
+    assert [row.shard for row in rows] == [0, 1, 2, 3]
+    assert rows[2].loop_lag_us == 2_000
+    assert rows[2].finished == "done"
+    assert rows[3].outcomes == {
+        "success": 7, "partial": 1, "failed": 1, "not_attempted": 1,
+    }  # fmt: skip
+    assert rows[0].cold_creates == 2
+    assert rows[1:2] == shards.shards(run, 1)
+    assert shards.health(run.code, 3)[0]["cpu_pct"] == 5.5
+
+
+def test_pages_of_rows_meet(run: RunFacts) -> None:
+    seen: list[int] = []
+    after: int | None = 0
+    while after is not None:
+        rows, after = sandbox_rows.sandbox_rows(
+            run.code, SandboxFilter(outcome="success"), after=after, limit=7
+        )
+        seen += [row["sandbox"] for row in rows]
+    assert len(seen) == len(set(seen)) == 31
+    assert sandbox_rows.sandbox_count(run.code, SandboxFilter(cause="capacity")) == 4
+    assert sandbox_rows.sandbox_count(run.code, SandboxFilter(shard=3)) == 10
+
+
+def test_files_hold_the_same_rows(run: RunFacts) -> None:
+    chosen = SandboxFilter(cause="not_found")
+    text = b"".join(sandbox_rows.export_rows(run.code, chosen, "csv")).decode()
+    assert len(text.strip().splitlines()) == 5
+    parquet = b"".join(sandbox_rows.export_rows(run.code, chosen, "parquet"))
+    assert parquet[:4] == parquet[-4:] == b"PAR1"
+
+
+def test_one_sandbox_in_full(run: RunFacts) -> None:
+    kinds = [event["kind"] for event in sandbox_rows.sandbox_events(run.code, 0, 7)]
+    assert kinds[0] == "create_sent"
+    assert kinds[-2:] == ["probe_failed", "dead"]
+
+
+def test_the_truth_lies_between_proven_and_possible(run: RunFacts) -> None:
+    found = certificate.certificate(run)
+    assert found is not None
+    assert found.holds, found
+    assert found.compared == 39
+    assert found.create_error.count == 35
+    assert found.create_error.max_us == 50
+    assert found.ready_error.max_us == 0
+
+
+def test_a_clean_record_has_no_defects(run: RunFacts) -> None:
+    assert defects.defects(run) == []
+
+
+def test_a_live_run_has_pending_sandboxes(run: RunFacts) -> None:
+    sandboxes.classify(run, [3], final=False)
+    try:
+        outcomes = summary.summarise(run)["outcomes"]
+        assert outcomes["pending"] == 1
+        assert outcomes["total"] == COUNT
+    finally:
+        sandboxes.classify(run, None, final=True)
