@@ -12,6 +12,7 @@ import numpy as np
 
 from runs import statistics, verdict
 from runs.clickhouse import causes, latency, rig, sandboxes, shards, summary
+from runs.clickhouse.certificate import certificate
 from runs.clickhouse.facts import RunFacts, run_facts
 from shardagent.wire import Plan, Shape
 
@@ -29,6 +30,7 @@ def judge(plan: Plan) -> dict[str, Any]:
     found["causes"] = [asdict(row) for row in causes.causes(plan.code)]
     found["verdict"] = judge_rig(facts, plan, found)
     found["labels"] = labels(plan)
+    found["certificate"] = certified(facts)
     found["instants"] = {
         "t0_us": facts.t0_us,
         "t_hold_us": facts.t_hold_us,
@@ -36,6 +38,20 @@ def judge(plan: Plan) -> dict[str, Any]:
         "t_destroy_us": facts.t_destroy_us,
     }
     return found
+
+
+def certified(facts: RunFacts) -> dict[str, Any] | None:
+    """A simulated Run against its world's truth; None where there is none."""
+    found = certificate(facts)
+    if found is None:
+        return None
+    return {
+        "clean": found.clean,
+        "violations": found.violations,
+        **asdict(found),
+        "latency_error_p50_us": found.create_error.p50_us,
+        "latency_error_p99_us": found.create_error.p99_us,
+    }
 
 
 def labels(plan: Plan) -> list[str]:

@@ -34,6 +34,7 @@ _COMPARED = (
     "causes",
     "verdict",
     "labels",
+    "certificate",
 )
 
 
