@@ -14,6 +14,7 @@ from runs import statistics, verdict
 from runs.clickhouse import causes, latency, rig, sandboxes, shards, summary
 from runs.clickhouse.certificate import certificate
 from runs.clickhouse.facts import RunFacts, run_facts
+from runs.clickhouse.steps import highest_held, steps
 from shardagent.wire import Plan, Shape
 
 QUANTILES = {"p50_us": 0.5, "p95_us": 0.95, "p99_us": 0.99}
@@ -26,6 +27,12 @@ def judge(plan: Plan) -> dict[str, Any]:
     facts = run_facts(plan)
     sandboxes.classify(facts, None, final=True)
     found = summary.summarise(facts)
+    if plan.load.shape is Shape.SEQUENTIAL:
+        found["held"] = None  # one at a time: none is claimed
+    if plan.load.shape is Shape.STAIRCASE:
+        climbed = steps(facts, plan)
+        found["steps"] = [asdict(step) for step in climbed]
+        found["highest_step_held"] = highest_held(climbed)
     found["latency"] = latencies(facts, plan)
     found["causes"] = [asdict(row) for row in causes.causes(plan.code)]
     found["verdict"] = judge_rig(facts, plan, found)

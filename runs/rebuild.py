@@ -35,6 +35,8 @@ _COMPARED = (
     "verdict",
     "labels",
     "certificate",
+    "steps",
+    "highest_step_held",
 )
 
 

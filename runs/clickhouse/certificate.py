@@ -84,7 +84,8 @@ worlds AS (
 ),
 reached AS (
     SELECT assumeNotNull(sandbox) AS sandbox, arraySort(groupUniqArray(
-        if(kind = 'probe_ok', (assumeNotNull(sent_us), assumeNotNull(latency_us)), (at_us, toInt64(0))))) AS goods
+        if(kind = 'probe_ok', (assumeNotNull(sent_us), assumeNotNull(latency_us)),
+            (at_us, toInt64(0))))) AS goods
     FROM events
     WHERE run = {run:String} AND judged AND kind IN ('probe_ok', 'witness_started')
         AND sandbox IN (SELECT sandbox FROM worlds WHERE notEmpty(sleeps))
@@ -92,7 +93,8 @@ reached AS (
 ),
 gaps AS (
     SELECT worlds.sandbox AS sandbox, suspended, arrayJoin(arrayMap(
-            (p, q) -> (p.1 + last_ok_fit.1, q.1 + last_ok_fit.1, q.2 + 2 * last_ok_fit.2),
+            (p, q) -> (p.1 + last_ok_fit.1, q.1 + last_ok_fit.1,
+                q.2 + 2 * last_ok_fit.2),
             arrayPopBack(goods), arrayPopFront(goods))) AS gap,
         arrayFilter(s -> s.2 > s.1, arrayMap(
             s -> (greatest(s.1, gap.1), least(s.2, gap.2)), sleeps)) AS inside,
@@ -111,8 +113,10 @@ steps AS (
         UNION ALL SELECT sandbox, assumeNotNull(ends), 0, -1, -1, 0 FROM worlds
         UNION ALL SELECT sandbox, s.1, 0, 0, -1, 0 FROM worlds ARRAY JOIN sleeps AS s
         UNION ALL SELECT sandbox, s.2, 0, 0, 1, 0 FROM worlds ARRAY JOIN sleeps AS s
-        UNION ALL SELECT sandbox, s.1, 0, 0, 1, 0 FROM gaps ARRAY JOIN inside AS s WHERE passes
-        UNION ALL SELECT sandbox, s.2, 0, 0, -1, 0 FROM gaps ARRAY JOIN inside AS s WHERE passes
+        UNION ALL SELECT sandbox, s.1, 0, 0, 1, 0
+            FROM gaps ARRAY JOIN inside AS s WHERE passes
+        UNION ALL SELECT sandbox, s.2, 0, 0, -1, 0
+            FROM gaps ARRAY JOIN inside AS s WHERE passes
         UNION ALL SELECT sandbox, assumeNotNull(begins), 0, 0, 0, 1 FROM lives
         UNION ALL SELECT sandbox, assumeNotNull(ends), 0, 0, 0, -1 FROM lives
     )
@@ -127,8 +131,10 @@ states AS (
 ),
 turns AS (
     SELECT sandbox, at, p, a, w, m,
-        p - lagInFrame(p, 1, 0) OVER whole AS dp, a - lagInFrame(a, 1, 0) OVER whole AS da,
-        w - lagInFrame(w, 1, 0) OVER whole AS dw, m - lagInFrame(m, 1, 0) OVER whole AS dm
+        p - lagInFrame(p, 1, 0) OVER whole AS dp,
+        a - lagInFrame(a, 1, 0) OVER whole AS da,
+        w - lagInFrame(w, 1, 0) OVER whole AS dw,
+        m - lagInFrame(m, 1, 0) OVER whole AS dm
     FROM states
     WINDOW whole AS (PARTITION BY sandbox ORDER BY at
         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
@@ -144,10 +150,13 @@ SELECT count() AS instants, countIf(proven > awake) AS proven_over_truth,
     toInt64(greatest(0, max(proven - awake))) AS worst_proven_excess,
     toInt64(greatest(0, max(alive - possible))) AS worst_possible_lack,
     minIf(toNullable(at), proven > awake OR alive > possible) AS first_violation_us,
-    (SELECT uniqExact(sandbox) FROM turns WHERE p > w AND at < last_instant) AS sandboxes_over_truth,
-    (SELECT uniqExact(sandbox) FROM turns WHERE a > m AND at < last_instant) AS sandboxes_over_possible,
+    (SELECT uniqExact(sandbox) FROM turns WHERE p > w AND at < last_instant)
+        AS sandboxes_over_truth,
+    (SELECT uniqExact(sandbox) FROM turns WHERE a > m AND at < last_instant)
+        AS sandboxes_over_possible,
     (SELECT uniqExact(sandbox) FROM gaps WHERE NOT passes) AS sleepers,
-    (SELECT uniqExact(sandbox) FROM gaps WHERE NOT passes AND NOT suspended) AS sleepers_missed
+    (SELECT uniqExact(sandbox) FROM gaps WHERE NOT passes AND NOT suspended)
+        AS sleepers_missed
 FROM swept WHERE at < last_instant LIMIT 1
 """
 

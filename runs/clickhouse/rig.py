@@ -9,6 +9,7 @@ from typing import Any
 from runs.clickhouse import client
 from runs.clickhouse.facts import RunFacts
 from runs.clickhouse.shards import ShardRow
+from runs.clickhouse.steps import place_sql
 from shardagent.wire import Plan, Shape
 
 SHARDS_MAX = 20_000
@@ -16,13 +17,15 @@ FINISHED = ("done", "aborted")  # reasons of an agent that left in good order
 
 _FINALS = """
 WITH offsets AS (
-    SELECT shard, attempt, if(empty(half), 0, offset[indexOf(half, arrayMin(half))]) AS shift
+    SELECT shard, attempt,
+        if(empty(half), 0, offset[indexOf(half, arrayMin(half))]) AS shift
     FROM attempts FINAL WHERE run = {run:String} AND samples > 0
 )
 SELECT shard, max(late) / 1000 AS final_probe_late_ms
 FROM (
     SELECT e.shard AS shard, e.sandbox AS box,
-        min(e.sent_us + o.shift) - ({t_end:Int64} + intDiv({spread:Int64} * box, {count:Int64})) AS late
+        min(e.sent_us + o.shift)
+            - ({t_end:Int64} + intDiv({spread:Int64} * box, {count:Int64})) AS late
     FROM events AS e INNER JOIN offsets AS o USING (shard, attempt)
     WHERE e.run = {run:String} AND e.judged AND e.last
         AND e.kind IN ('probe_ok', 'probe_failed')
@@ -55,9 +58,11 @@ SELECT
     (SELECT count() FROM (
         SELECT s.shard, s.attempt, s.type FROM segments AS s FINAL
         INNER JOIN (SELECT shard, attempt FROM attempts FINAL
-            WHERE run = {run:String} AND finished IS NOT NULL) AS a USING (shard, attempt)
+            WHERE run = {run:String} AND finished IS NOT NULL) AS a
+            USING (shard, attempt)
         WHERE s.run = {run:String} AND s.type IN ('events', 'log')
-        GROUP BY s.shard, s.attempt, s.type HAVING count() != max(s.seq) + 1)) AS gapped,
+        GROUP BY s.shard, s.attempt, s.type
+        HAVING count() != max(s.seq) + 1)) AS gapped,
     (SELECT maxOrNull(JSONExtractUInt(text, 'count')) FROM journal
         WHERE run = {run:String} AND kind = 'leftovers') AS leftovers
 LIMIT 1
@@ -139,7 +144,7 @@ def _of_run(run: RunFacts, plan: Plan) -> dict[str, Any]:
         "per_shard": run.sandboxes_per_shard,
         "shard_count": run.shard_count,
     }
-    statement = _RUN.replace("<place>", _place(plan))
+    statement = _RUN.replace("<place>", place_sql(plan))
     row = client.query_rows(statement, bound, name="rig")[0]
     placed = run.t0_us is not None and row["placed_count"]
     if not placed or plan.load.shape is Shape.SEQUENTIAL:
@@ -148,14 +153,3 @@ def _of_run(run: RunFacts, plan: Plan) -> dict[str, Any]:
         row["skew_p99_ms"] -= row["skew_min_ms"]
         row["skew_max_ms"] -= row["skew_min_ms"]
     return row
-
-
-def _place(plan: Plan) -> str:
-    """A Sandbox's place in the load shape, µs after T0, as SQL over its rank."""
-    load = plan.load
-    if load.shape is Shape.STAGGERED:
-        return f"rank * {int(load.stagger_us)}"
-    if load.shape is Shape.STAIRCASE:
-        step = f"intDiv(rank * {int(load.steps)}, {int(plan.sandbox_count)})"
-        return f"least({step}, {int(load.steps) - 1}) * {round(load.step_s * 1e6)}"
-    return "0"
