@@ -113,7 +113,7 @@ def judge_rig(facts: RunFacts, plan: Plan, found: dict[str, Any]) -> dict[str, A
         shards_lost=facts.shard_count - figures.shards_started,
         unobserved=outcomes["unobserved"],
         record_defects=figures.record_defects,
-        resends=0,
+        resends=figures.resends,
         leftovers=figures.leftovers,
         create_p50_ms=figures.run["create_p50_ms"],
         tti_p50_ms=figures.run["tti_p50_ms"],

@@ -1,4 +1,10 @@
-"""The command line: `shardagent --site URL --run CODE --host N --spool DIR`."""
+"""The command line: `shardagent --site URL --run CODE --host N --spool DIR`.
+
+The environment holds HOLDFAST_AGENT_TOKEN. Three more variables are for tests alone:
+HOLDFAST_TEST_CLOCK_OFFSET_US and HOLDFAST_TEST_CLOCK_DRIFT_PPM make the clock wrong
+(one number, or a comma-separated list by host index: clock.py), HOLDFAST_TEST_FAULT
+makes the rig misbehave (its names and meanings: faults.py).
+"""
 
 from __future__ import annotations
 

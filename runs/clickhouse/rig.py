@@ -64,7 +64,16 @@ SELECT
         GROUP BY s.shard, s.attempt, s.type
         HAVING count() != max(s.seq) + 1)) AS gapped,
     (SELECT maxOrNull(JSONExtractUInt(text, 'count')) FROM journal
-        WHERE run = {run:String} AND kind = 'leftovers') AS leftovers
+        WHERE run = {run:String} AND kind = 'leftovers') AS leftovers,
+    (SELECT if(count() = 0, NULL, sumOrNull(greatest(0, asked - sent))) FROM (
+        SELECT assumeNotNull(sandbox) AS sandbox, toInt64(count()) AS asked
+        FROM truth FINAL WHERE run = {run:String} AND truth.sandbox IS NOT NULL
+        GROUP BY sandbox) AS worlds
+    INNER JOIN (
+        SELECT assumeNotNull(sandbox) AS sandbox,
+            toInt64(uniqExact(shard, attempt, n)) AS sent
+        FROM events WHERE run = {run:String} AND kind = 'create_sent' AND judged
+        GROUP BY sandbox) AS boxes USING (sandbox)) AS resends
 LIMIT 1
 """
 
@@ -78,6 +87,7 @@ class Rig:
     shards_started: int  # those that finished, and sent creates where T0 was set
     record_defects: int
     leftovers: int | None
+    resends: int | None  # creates that a simulated world heard and no event tells of
 
 
 def rig(run: RunFacts, plan: Plan, rows: Sequence[ShardRow]) -> Rig:
@@ -92,6 +102,7 @@ def rig(run: RunFacts, plan: Plan, rows: Sequence[ShardRow]) -> Rig:
         + record["gapped"]
         + sum(r.gaps or 0 for r in rows),
         leftovers=record["leftovers"],
+        resends=record["resends"],
     )
 
 
