@@ -32,7 +32,7 @@ up: .venv/.site
 	@$(PY) manage.py up
 
 test: .venv/.dev apt
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q -n 3 --dist loadfile
 
 # All but the Runs, real sandboxes and the browser.
 test-quick: .venv/.dev

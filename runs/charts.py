@@ -45,47 +45,36 @@ def curve_figure(
         y=target,
         line_width=1,
         annotation_text=f"target {target:,}",
-        annotation_position="top left",
+        annotation_position="bottom right",
         name="target",
     )
     _bands(figure, phases)
-    figure.update_layout(
-        margin={"l": 56, "r": 16, "t": 28, "b": 44},
-        height=380,
-        hovermode="x unified",
-        showlegend=True,
-        legend={"orientation": "h", "y": 1.08, "x": 1, "xanchor": "right"},
-        xaxis={"title": {"text": f"s since T0{bound}"}, "zeroline": False},
-        yaxis={"title": {"text": "sandboxes"}, "rangemode": "tozero"},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-    )
+    _calm(figure, height=380, x_title=f"s since T0{bound}", y_title="sandboxes")
     return _plain(figure)
 
 
-def lines_figure(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float | None]]],
-    *,
-    unit: str,
-    height: int = 160,
+def deaths_figure(
+    points: Sequence[Mapping[str, int]], *, end_s: float, phases: Sequence[Phase]
 ) -> dict[str, Any]:
-    """Small multiples: name → (s since T0, values)."""
+    """Deaths by each instant: those that were certain, and those that may have been.
+
+    points: rows of elapsed_ms, certain, possible; they hold until the next.
+    """
+    x = [0.0, *(point["elapsed_ms"] / 1_000 for point in points)]
+    names = ("possible", "certain")
+    values = {name: [0, *(point[name] for point in points)] for name in names}
+    if x[-1] < end_s:
+        x.append(end_s)
+        for row in values.values():
+            row.append(row[-1])
     figure = go.Figure(
         [
-            _line(name, list(x), list(y), width=1.5, shape="linear")
-            for name, (x, y) in series.items()
+            _line("possibly dead", x, values["possible"], width=0.5),
+            _line("dead", x, values["certain"], width=2, fill=True),
         ]
     )
-    figure.update_layout(
-        margin={"l": 56, "r": 16, "t": 8, "b": 32},
-        height=height,
-        hovermode="x unified",
-        showlegend=len(series) > 1,
-        xaxis={"title": {"text": "s since T0"}, "zeroline": False},
-        yaxis={"title": {"text": unit}, "rangemode": "tozero"},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-    )
+    _bands(figure, phases)
+    _calm(figure, height=200, x_title="s since T0", y_title="deaths")
     return _plain(figure)
 
 
@@ -99,7 +88,7 @@ def _line(
     fill: bool = False,
     shape: str = "hv",
 ) -> go.Scatter:
-    """meta.token names the colour; the page sets it. hv: a value holds until the next."""
+    """meta.token names the colour for the page. hv: a value holds until the next."""
     return go.Scatter(
         x=x,
         y=y,
@@ -112,6 +101,27 @@ def _line(
     )
 
 
+def _calm(figure: go.Figure, *, height: int, x_title: str, y_title: str) -> None:
+    clear = "rgba(0,0,0,0)"
+    figure.update_layout(
+        margin={"l": 64, "r": 16, "t": 56, "b": 44},
+        height=height,
+        hovermode="x unified",
+        showlegend=True,
+        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top"},
+        xaxis={"title": {"text": x_title}, "zeroline": False},
+        yaxis={
+            "title": {"text": y_title},
+            "rangemode": "tozero",
+            "tickformat": ",d",
+            "automargin": True,
+        },
+        paper_bgcolor=clear,
+        plot_bgcolor=clear,
+    )
+    figure.update_layout(legend={"x": 1, "xanchor": "right"})
+
+
 def _bands(figure: go.Figure, phases: Sequence[Phase]) -> None:
     for place, phase in enumerate(phases):
         figure.add_vrect(
@@ -120,8 +130,16 @@ def _bands(figure: go.Figure, phases: Sequence[Phase]) -> None:
             fillcolor=BAND_COLOUR if place % 2 else "rgba(0,0,0,0)",
             line_width=0,
             layer="below",
-            annotation_text=phase.name,
-            annotation_position="top left",
+            annotation={
+                "text": phase.name,
+                "x": phase.from_s,
+                "xanchor": "left",
+                "xref": "x",
+                "y": 1,
+                "yref": "paper",
+                "yanchor": "bottom",
+                "showarrow": False,
+            },
         )
 
 

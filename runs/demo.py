@@ -24,7 +24,7 @@ def demo_plan() -> dict[str, Any]:
         "final_spread_s": 3,
         "note": "The demo: a simulated provider whose truth is known.",
         "world": {
-            "profile": "e2b",
+            "profile": "blaxel",
             "create_errors": 6 * thousands,
             "create_hangs": 3 * thousands,
             "never_ready": 7 * thousands,

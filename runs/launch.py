@@ -9,7 +9,6 @@ from functools import lru_cache
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.utils import timezone
 
 from runs import lifecycle
 from runs.errors import PlanError, StateError
@@ -61,8 +60,6 @@ def create_run(plan: Plan, user: User | None) -> Run:
 
 def launch(run: Run, by: str) -> None:
     """Queue a draft; StateError where it is none."""
-    Run.objects.filter(pk=run.pk, launched_at=None).update(launched_at=timezone.now())
-    run.refresh_from_db()
     if not lifecycle.queue(run, by):
         raise StateError(f"Run {run.code} is {run.state}; only a draft can be launched")
 

@@ -8,6 +8,7 @@ committed with it, so the bucket's journal and the database tell one story.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -46,7 +47,19 @@ def now_us(run: Run) -> int:
 
 
 def queue(run: Run, user_name: str) -> bool:
-    return _change(run, (State.DRAFT,), State.QUEUED, f"launched by {user_name}")
+    at_us = now_us(run)
+    return _change(
+        run,
+        (State.DRAFT,),
+        State.QUEUED,
+        f"launched by {user_name}",
+        at_us=at_us,
+        launched_at=at(at_us),
+    )
+
+
+def at(at_us: int) -> datetime:
+    return datetime.fromtimestamp(at_us / 1e6, tz=UTC)
 
 
 def begin_provisioning(run: Run) -> bool:
@@ -224,12 +237,14 @@ def _change(
     lines: Iterable[Mapping[str, Any]] = (),
     clock: RunClock | None = None,
     journalled: bool = True,
+    at_us: int | None = None,
     **fields: Any,
 ) -> bool:
     """One guarded transition; False when it was not ours to make."""
     if run.state not in expected:
         return False
-    at_us = clock.now_us() if clock else now_us(run)
+    if at_us is None:
+        at_us = clock.now_us() if clock else now_us(run)
     before = run.state
     if clock:
         fields |= _clock_fields(clock)

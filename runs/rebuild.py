@@ -12,7 +12,7 @@ import orjson
 from django.db import transaction
 from pydantic import ValidationError
 
-from runs import objects
+from runs import lifecycle, objects
 from runs.clickhouse import journal
 from runs.errors import RecordError
 from runs.models import EndReason, Run, State, Transition
@@ -73,7 +73,7 @@ def rebuild(code: str) -> Run:
         "ranked": plan.ranked,
         "summary": sealed.summary,
         "sealed_at_us": sealed_at_us,
-        "launched_at": _at(launched_us or plan.created_at_us),
+        "launched_at": lifecycle.at(launched_us or plan.created_at_us),
         "end_reason": ends[-1]["end_reason"] if ends else EndReason.COMPLETED,
         "end_detail": ends[-1].get("end_detail", "") if ends else "",
         "published_at": _published_at(publication) if published else None,
@@ -82,7 +82,9 @@ def rebuild(code: str) -> Run:
     }
     with transaction.atomic():
         run, _ = Run.objects.update_or_create(code=code, defaults=fields)
-        Run.objects.filter(pk=run.pk).update(created_at=_at(plan.created_at_us))
+        Run.objects.filter(pk=run.pk).update(
+            created_at=lifecycle.at(plan.created_at_us)
+        )
         if not run.transitions.exists():
             Transition.objects.bulk_create(_transitions(run, lines))
     run.refresh_from_db()
@@ -170,10 +172,6 @@ def _transitions(run: Run, lines: list[dict[str, Any]]) -> list[Transition]:
         for line in lines
         if line.get("kind") == "state"
     ]
-
-
-def _at(at_us: int) -> datetime:
-    return datetime.fromtimestamp(at_us / 1e6, tz=UTC)
 
 
 def _published_at(publication: dict[str, Any]) -> datetime:

@@ -81,7 +81,7 @@ def findings(run: Run) -> list[dict[str, Any]]:
 
 
 def shards(run: Run, only: int | None = None) -> list[dict[str, Any]]:
-    """One row a Shard: state, attempts, Outcomes, health maxima, verdict, log counts."""
+    """One row a Shard: state, attempts, Outcomes, health maxima, verdict, logs."""
     levels = ((run.summary or {}).get("verdict") or {}).get("shards", {})
     judged = {row.shard: row for row in shards_query.shards(facts_of(run), only)}
     states = _shard_states(run, only)

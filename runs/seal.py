@@ -46,9 +46,11 @@ def seal(run_id: int) -> bool:
     """Seal a Run that has been collected; doing it twice changes nothing."""
     if not supervise.claim(run_id, "seal_until_us", CLAIM_S):
         return False
+    # A live judgement that ends after the sealing one would put back what it saw.
+    quiet = supervise.claim(run_id, "ingest_until_us", CLAIM_S)
     try:
         run = Run.objects.get(pk=run_id)
-        if run.state != State.COLLECTING:
+        if run.state != State.COLLECTING or not quiet:
             return False
         _reconcile(run)
         supervise.flush_journal(run)
@@ -57,7 +59,8 @@ def seal(run_id: int) -> bool:
         objects.put(f"runs/{run.code}/manifest.json", sealed.manifest)
         return lifecycle.seal(run, sealed.summary, at_us)
     finally:
-        Run.objects.filter(pk=run_id).update(seal_until_us=0)
+        claims = {"seal_until_us": 0} | ({"ingest_until_us": 0} if quiet else {})
+        Run.objects.filter(pk=run_id).update(**claims)
 
 
 def judged(plan: Plan, *, sealed_at_us: int) -> Sealed:

@@ -6,7 +6,7 @@ from django.urls import path
 from runs.api.agent import api as agent_api
 from runs.api.ops import api as ops_api
 from runs.api.public import api as public_api
-from runs.views import account, new_run, public, runs
+from runs.views import account, new_run, public, run, run_chart, runs, shard
 
 urlpatterns = [
     # anybody
@@ -17,6 +17,10 @@ urlpatterns = [
     # operators
     path("runs/new", new_run.new_run, name="new-run"),
     path("runs/new/estimate", new_run.estimate, name="run-estimate"),
+    path("runs/<str:code>/launch", run.run_launch, name="run-launch"),
+    path("runs/<str:code>/abort", run.run_abort, name="run-abort"),
+    path("runs/<str:code>/publish", run.run_publish, name="run-publish"),
+    path("runs/<str:code>/unpublish", run.run_unpublish, name="run-unpublish"),
     path(
         "sign-in",
         LoginView.as_view(template_name="account/sign_in.html"),
@@ -27,6 +31,14 @@ urlpatterns = [
     path("account", account.account, name="account"),
     path("account/tokens", account.add_token, name="add-token"),
     path("account/tokens/<int:pk>", account.revoke_token, name="revoke-token"),
+    # one Run; after every fixed word that could be taken for a code
+    path("runs/<str:code>", run.run, name="run"),
+    path("runs/<str:code>/chart", run_chart.run_chart, name="run-chart"),
+    path("runs/<str:code>/summary.md", run.run_markdown, name="run-markdown"),
+    path("runs/<str:code>/shards/<int:index>", shard.shard, name="shard"),
+    path(
+        "runs/<str:code>/shards/<int:index>/log.txt", shard.shard_log, name="shard-log"
+    ),
     # programs
     path("api/v1/", public_api.urls),
     path("agent/v1/", agent_api.urls),

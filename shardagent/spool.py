@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Literal
 
 import orjson
-import zstandard
 
+from shardagent import zstd
 from shardagent.scrub import Scrubber
 from shardagent.wire import Finish, Kind, Lease, SegmentReport
 
@@ -97,7 +97,7 @@ class Cut:
             if self.stream.kind == "log":
                 body = b"#first_line %d\n" % first + body
             first += len(lines)
-            stored = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(body)
+            stored = zstd.compress(body, ZSTD_LEVEL)
             if len(stored) > self.room:
                 # The gap in n is what tells readers that facts are missing.
                 self.dropped += len(lines)
@@ -207,7 +207,7 @@ class Stream:
         # A segment written in the instant before the state was.
         while self.path(self.next_seq).exists():
             stored = self.path(self.next_seq).read_bytes()
-            body = zstandard.ZstdDecompressor().decompress(stored)
+            body = zstd.decompress(stored)
             lines = body.count(b"\n") - (self.kind == "log")
             report = self.report(self.next_seq, stored, lines)
             self.next_seq += 1

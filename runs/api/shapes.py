@@ -38,7 +38,7 @@ def run_json(run: Run) -> dict[str, Any]:
         "state": run.state,
         "provider": run.provider,
         "url": f"{settings.SITE_URL}/runs/{run.code}",
-        "created_at": run.created_at.isoformat(),
+        "created_at": lifecycle.at(run.plan["created_at_us"]).isoformat(),
         "launched_at": run.launched_at.isoformat() if run.launched_at else None,
         "sealed_at_us": run.sealed_at_us,
         "published": run.published_at is not None,

@@ -13,7 +13,7 @@ from zlib import crc32
 import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from runs.clickhouse.errors import QueryError
+from runs.errors import QueryError
 
 QUERY_TIME_MAX_S = 60
 COMMAND_TIME_MAX_S = 900

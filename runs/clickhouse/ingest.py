@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from runs.clickhouse import client
 from runs.clickhouse.client import STAGING, ObjectStore, code_literal, literal
-from runs.clickhouse.errors import QueryError
 from runs.clickhouse.store import READ_SETTINGS, s3_source
+from runs.errors import QueryError
 from shardagent.wire import Plan
 
 KEYS_MAX = 1_000  # objects a statement
@@ -101,9 +101,7 @@ def _ingest(
 ) -> IngestResult:
     unique = list(dict.fromkeys(keys))
     wanted = [key for key in unique if _is_key_of(plan.code, key)]
-    failed: dict[str, str] = {
-        key: "bad_key" for key in unique if key not in set(wanted)
-    }
+    failed = dict.fromkeys(set(unique) - set(wanted), "bad_key")
     for at in range(0, len(wanted), KEYS_MAX):
         failed |= _read(store, plan, wanted[at : at + KEYS_MAX], prefix)
     failed |= dict.fromkeys(_unseen(plan.code, wanted, prefix, failed), "empty")

@@ -1,4 +1,4 @@
-"""What the record says of our own rig (measurement.md §7): figures for the verdict."""
+"""What the record says of our own rig (measurement.md §7)."""
 
 from __future__ import annotations
 
@@ -56,13 +56,11 @@ SELECT
     (SELECT uniqExact(text) FROM journal WHERE run = {run:String}
         AND kind IN ('absent', 'altered')) AS lost,
     (SELECT count() FROM (
-        SELECT s.shard, s.attempt, s.type FROM segments AS s FINAL
-        INNER JOIN (SELECT shard, attempt FROM attempts FINAL
-            WHERE run = {run:String} AND finished IS NOT NULL) AS a
-            USING (shard, attempt)
-        WHERE s.run = {run:String} AND s.type IN ('events', 'log')
-        GROUP BY s.shard, s.attempt, s.type
-        HAVING count() != max(s.seq) + 1)) AS gapped,
+        SELECT shard, attempt, type FROM segments FINAL
+        WHERE run = {run:String} AND type IN ('events', 'log')
+            AND (shard, attempt) IN (SELECT shard, attempt FROM attempts FINAL
+                WHERE run = {run:String} AND finished IS NOT NULL)
+        GROUP BY shard, attempt, type HAVING count() != max(seq) + 1)) AS gapped,
     (SELECT maxOrNull(JSONExtractUInt(text, 'count')) FROM journal
         WHERE run = {run:String} AND kind = 'leftovers') AS leftovers,
     (SELECT if(count() = 0, NULL, sumOrNull(greatest(0, asked - sent))) FROM (

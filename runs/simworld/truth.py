@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
-import zstandard
 from tenacity import (
     AsyncRetrying,
     retry_if_exception_type,
@@ -17,6 +16,7 @@ from tenacity import (
 )
 
 from runs.simworld.config import truth_urls_needed
+from shardagent import zstd
 
 SEGMENT_BYTES_MAX = 1_048_576  # before compression (raw-format.md)
 UPLOAD_TIMEOUT_S = 30
@@ -135,6 +135,8 @@ class TruthWriter:
 
 
 def _compress(body: bytes) -> bytes:
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(
-        body
-    )
+    options: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: ZSTD_LEVEL,
+        zstd.CompressionParameter.checksum_flag: 1,
+    }
+    return zstd.compress(body, options=options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -10,18 +12,27 @@ register = template.Library()
 
 MINUTE_S = 60
 HOUR_S = 3_600
+LETTERS = {
+    "success": "S",
+    "partial": "P",
+    "readiness_failed": "R",
+    "failed": "F",
+    "unobserved": "U",
+    "not_attempted": "N",
+    "pending": "…",
+}
 
 
 @register.filter
 def thousands(value: float | None) -> str:
     """1234567 → 1,234,567; fractions are rounded; None is a dash."""
-    return "–" if value is None else f"{round(value):,}"
+    return f"{round(value):,}" if _known(value) else "–"
 
 
 @register.filter
 def seconds(value: float | None) -> str:
     """Three significant digits: 0.321 → 321 ms, 1.2604 → 1.26 s, 124 → 2 m 04 s."""
-    if value is None:
+    if not _known(value):
         return "–"
     if value >= HOUR_S:
         whole = round(value)
@@ -35,19 +46,49 @@ def seconds(value: float | None) -> str:
 
 
 @register.filter
+def duration(value: float | None) -> str:
+    """A time that somebody chose, exactly: 20 → 20 s, 0.5 → 500 ms, 90 → 90 s."""
+    if not _known(value) or value >= 99.95:
+        return seconds(value)
+    return f"{value:g} s" if value >= 1 else f"{value * 1_000:g} ms"
+
+
+@register.filter
 def milliseconds(value: float | None) -> str:
-    return seconds(None if value is None else value / 1_000)
+    return seconds(value / 1_000 if _known(value) else None)
 
 
 @register.filter
 def microseconds(value: float | None) -> str:
-    return seconds(None if value is None else value / 1_000_000)
+    return seconds(value / 1_000_000 if _known(value) else None)
 
 
 @register.filter
 def percent(value: float | None) -> str:
     """A share (0…1) as per cent: 0.98731 → 98.7 %."""
-    return "–" if value is None else f"{100 * value:.3g} %"
+    return f"{100 * value:.3g} %" if _known(value) else "–"
+
+
+@register.filter
+def figure(value: float | None) -> str:
+    """Three significant digits, thousands separated: 12345.6 → 12,300, 0.0421."""
+    if not _known(value):
+        return "–"
+    if abs(value) >= 1_000:
+        digits = len(str(int(abs(value)))) - 3
+        return f"{round(value, -digits):,.0f}"
+    return f"{value:.3g}"
+
+
+@register.filter
+def instant(elapsed_us: int | None) -> str:
+    """A place on the Run's own time, T0 = 0: 41183000 → 00:41.183."""
+    if not _known(elapsed_us):
+        return "–"
+    sign, whole_ms = ("−" if elapsed_us < 0 else ""), abs(round(elapsed_us / 1_000))
+    whole_s, ms = divmod(whole_ms, 1_000)
+    minutes, s = divmod(whole_s, 60)
+    return f"{sign}{minutes:02d}:{s:02d}.{ms:03d}"
 
 
 @register.filter
@@ -56,10 +97,27 @@ def words(value: object) -> str:
     return str(value).replace("_", " ")
 
 
+@register.filter
+def plain(value: str) -> str:
+    """Text of the contract without its code marks."""
+    return value.replace("`", "")
+
+
+@register.filter
+def outcome_letter(name: str) -> str:
+    """The letter that stands beside an Outcome's colour."""
+    return LETTERS.get(name, "")
+
+
 @register.simple_tag
 def missing(reason: str) -> SafeString:
     """Missing is a dash with its reason on hover, never 0."""
     return format_html('<abbr class="missing" title="{}">–</abbr>', reason)
+
+
+def _known(value: object) -> TypeGuard[float]:
+    """A key that a summary of another version lacks comes here as an empty text."""
+    return isinstance(value, int | float)
 
 
 def _three_digits(value: float) -> str:

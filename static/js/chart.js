@@ -1,5 +1,5 @@
 // Draws each [data-chart] from the figure at its address, in the page's own colours.
-const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+const CONFIG = { responsive: true, displayModeBar: false }; // drag zooms, double click resets
 
 function token(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -19,32 +19,54 @@ function themed(figure) {
   layout.font = { family: token("font"), size: 12, color: ink };
   layout.xaxis = { ...layout.xaxis, ...axis };
   layout.yaxis = { ...layout.yaxis, ...axis };
-  layout.hoverlabel = { bgcolor: token("sheet"), font: { color: token("ink") } };
+  layout.xaxis.unifiedhovertitle = { text: "%{x:.2f} s" };
+  Object.assign(layout.xaxis, { spikecolor: ink, spikethickness: 1, spikedash: "solid" });
+  layout.hoverlabel = { bgcolor: token("sheet"), bordercolor: line, font: { color: token("ink") } };
   for (const shape of layout.shapes ?? []) {
     if (shape.name === "target") shape.line = { width: 1, color: token("target") };
   }
   return figure;
 }
 
+// A drawn chart stays when a later answer has none: old is better than gone.
+function why(place, text) {
+  if (place.dataset.drawn !== undefined) return;
+  place.textContent = text;
+  place.dataset.why = "";
+}
+
+async function ask(place) {
+  try {
+    return await fetch(place.dataset.chart, { headers: { Accept: "application/json" } });
+  } catch {
+    return { ok: false };
+  }
+}
+
 export async function draw(place) {
-  const answer = await fetch(place.dataset.chart, { headers: { Accept: "application/json" } });
+  const answer = await ask(place);
   if (!answer.ok) {
-    place.textContent = "The curve cannot be read now.";
+    why(place, "The curve cannot be read now.");
     return;
   }
   const figure = await answer.json();
   if (!figure.data) {
-    place.textContent = figure.why ?? "There is no curve yet.";
+    why(place, figure.why ?? "There is no curve yet.");
     return;
   }
   if (place.dataset.drawn === undefined) place.textContent = "";
   place.dataset.drawn = "";
+  delete place.dataset.why;
   const { data, layout } = themed(figure);
   if (window.innerWidth < 640) {
     layout.margin = { ...layout.margin, l: 44, r: 8 };
     layout.height = Math.min(layout.height ?? 300, 300);
   }
   await window.Plotly.react(place, data, layout, CONFIG);
+}
+
+export function png(place, name) {
+  return window.Plotly.downloadImage(place, { format: "png", filename: name, scale: 2 });
 }
 
 export function drawAll() {

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import orjson
-import zstandard
 from aiohttp import web
 
+from shardagent import zstd
 from shardagent.schedule import teardown_us
 from shardagent.wire import (
     Beat,
@@ -97,7 +97,7 @@ class StandInSite:
         return lines
 
     def text(self, key: str) -> bytes:
-        return zstandard.ZstdDecompressor().decompress(self.objects[key])
+        return zstd.decompress(self.objects[key])
 
     def _closed(self, request: web.Request) -> web.Response | None:
         assert request.headers["Authorization"] == "Bearer the-agent-token"

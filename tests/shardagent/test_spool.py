@@ -6,10 +6,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardagent import zstd
 from shardagent.scrub import Scrubber
 from shardagent.spool import SEGMENT_BYTES_MAX, ShardSpool, Spool, Stream
 from shardagent.wire import Finish, Kind, Lease
@@ -23,7 +23,7 @@ def open_spool(directory: Path, *, bytes_max: int = 1 << 24) -> ShardSpool:
 
 
 def text(path: Path) -> str:
-    return zstandard.ZstdDecompressor().decompress(path.read_bytes()).decode()
+    return zstd.decompress(path.read_bytes()).decode()
 
 
 def events(stream: Stream) -> list[dict[str, object]]:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import zstandard
 
 from runs.clickhouse import client, defects, facts, hashes, ingest, logs
 from runs.clickhouse.client import ObjectStore
-from runs.clickhouse.errors import QueryError
+from runs.errors import QueryError
+from shardagent import zstd
 from shardagent.wire import Plan, segment_key
 
 Put = Callable[[str, bytes], None]
@@ -44,7 +44,7 @@ def key(shard: int, seq: int) -> str:
 
 
 def packed(data: bytes) -> bytes:
-    return zstandard.ZstdCompressor(1).compress(data)
+    return zstd.compress(data, 1)
 
 
 def rows(table: str) -> list[dict[str, Any]]:

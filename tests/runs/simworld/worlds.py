@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import zstandard
 
+from shardagent import zstd
 from shardagent.providers.base import Wanted
 from shardagent.providers.sim import SimProvider
 from shardagent.wire import Plan
@@ -79,7 +79,7 @@ def read_truth(directory: Path) -> list[dict[str, Any]]:
     segments = sorted(directory.glob("truth-*.ndjson.zst"))
     for seq, path in enumerate(segments):
         assert path.name == f"truth-{seq:06d}.ndjson.zst"
-        body = zstandard.ZstdDecompressor().decompress(path.read_bytes())
+        body = zstd.decompress(path.read_bytes())
         assert len(body) <= 1_048_576
         lines += body.splitlines()
     truth = [orjson.loads(line) for line in lines]

@@ -1,0 +1,89 @@
+"""The figures of a Run's charts: the curve, and the deaths over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
+from django.shortcuts import get_object_or_404
+from django.views.decorators.http import require_GET
+
+from runs import charts, lifecycle, results
+from runs.errors import QueryError
+from runs.models import Run, State
+from runs.views.runs import visible_to
+
+CURVE_POINTS = 800
+_STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
+
+
+@require_GET
+def run_chart(request: HttpRequest, code: str) -> HttpResponse:
+    """A figure for the page's chart, or why there is none."""
+    found = get_object_or_404(visible_to(request), code=code)
+    of = request.GET.get("of", "curve")
+    clock = request.GET.get("clock", "run")
+    if of not in ("curve", "deaths") or clock not in ("run", "raw"):
+        return HttpResponseBadRequest("of is curve or deaths; clock is run or raw")
+    if found.t0_us is None:
+        return JsonResponse({"why": _no_curve(found)})
+    try:
+        if of == "deaths":
+            return JsonResponse(_deaths_figure(found))
+        return JsonResponse(_curve_figure(found, corrected=clock != "raw"))
+    except QueryError:
+        return JsonResponse({"why": "The curve cannot be read now; try again."})
+
+
+def _curve_figure(found: Run, *, corrected: bool) -> dict[str, Any]:
+    plan = lifecycle.plan_of(found)
+    step_ms = _step_ms(found)
+    curve = results.curve(found, step_ms, corrected=corrected)
+    if curve is None or not curve["points"]:
+        return {"why": _no_curve(found)}
+    summary = found.summary or {}
+    return charts.curve_figure(
+        curve["points"],
+        target=plan.target or plan.sandbox_count,
+        phases=_phases(found, curve["points"][-1]["elapsed_ms"] / 1_000),
+        clock_bound_us=summary.get("clock_bound_us") if corrected else None,
+    )
+
+
+def _deaths_figure(found: Run) -> dict[str, Any]:
+    points = results.deaths(found, _step_ms(found))
+    if not points:
+        return {"why": "No sandbox died."}
+    end_s = (_end_us(found) - (found.t0_us or 0)) / 1e6
+    return charts.deaths_figure(points, end_s=end_s, phases=_phases(found, end_s))
+
+
+def _step_ms(found: Run) -> int:
+    wanted = (_end_us(found) - (found.t0_us or 0)) / 1_000 / CURVE_POINTS
+    return next((step for step in _STEPS_MS if step >= wanted), _STEPS_MS[-1])
+
+
+def _end_us(found: Run) -> int:
+    """The last instant that charts show: the end, or now."""
+    if found.state != State.SEALED:
+        return max(lifecycle.now_us(found), (found.t0_us or 0) + 1)
+    ends = [found.t_destroy_us, found.t_end_us, found.t_hold_us, found.sealed_at_us]
+    return next((end for end in ends if end), (found.t0_us or 0) + 1)
+
+
+def _phases(found: Run, end_s: float) -> list[charts.Phase]:
+    t0 = found.t0_us or 0
+    marks = [("burst", t0), ("hold", found.t_hold_us), ("teardown", found.t_end_us)]
+    known = [(name, (at - t0) / 1e6) for name, at in marks if at is not None]
+    ends = [*(at for _, at in known[1:]), end_s]
+    return [
+        charts.Phase(name, begin, max(begin, min(end, end_s)))
+        for (name, begin), end in zip(known, ends, strict=True)
+        if begin <= end_s
+    ]
+
+
+def _no_curve(found: Run) -> str:
+    if found.state == State.SEALED:
+        return "There is no curve: this Run ended before any create was sent."
+    return "The curve begins with the burst."

@@ -1,0 +1,290 @@
+"""One Shard: its agent's health, sandboxes, log. The URL is the state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBadRequest,
+    StreamingHttpResponse,
+)
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, render
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_GET
+
+from runs import lifecycle, results
+from runs.api.shapes import OUTCOMES
+from runs.errors import QueryError
+from runs.models import LIVE_STATES, Run, State
+from runs.strips import axis_of, line, strip
+from runs.templatetags.runs_format import (
+    LETTERS,
+    microseconds,
+    thousands,
+    words,
+)
+from runs.views.run import FRAGMENT
+from runs.views.runs import visible_to
+from shardagent.wire import Plan
+
+STRIPS_PAGE = 200
+LOG_PAGE = 500
+DOWNLOAD_PAGE = 5_000
+DOWNLOAD_PAGES_MAX = 2_000
+QUERY_CHARS_MAX = 200
+FOLLOW_EVERY_MS = 2_000
+_HEALTH = (
+    # name, label, how it reads, least top, SUSPECT above
+    ("cpu_pct", "CPU", lambda value: f"{value:.0f} %", 100.0, 80.0),
+    ("loop_lag_us", "Loop lag", microseconds, 100_000.0, 100_000.0),
+    ("in_flight", "In flight", thousands, 1.0, None),
+    ("alive", "Alive", thousands, 1.0, None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardQuery:
+    """What the query string of the page asks for."""
+
+    sandbox: int | None
+    outcome: str
+    page: int
+    q: str
+    level: str
+    attempt: int | None
+    after: str | None
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> ShardQuery:
+        """ValueError, in words, where a value cannot be."""
+        outcome, level = given.get("outcome", ""), given.get("level", "").upper()
+        if outcome and outcome not in (*OUTCOMES, "pending"):
+            raise ValueError(f"outcome is one of {', '.join(OUTCOMES)}")
+        if level and level not in results.LOG_LEVELS:
+            raise ValueError(f"level is one of {', '.join(results.LOG_LEVELS)}")
+        return cls(
+            sandbox=_whole(given, "sandbox"),
+            outcome=outcome,
+            page=_whole(given, "page") or 1,
+            q=given.get("q", "")[:QUERY_CHARS_MAX],
+            level=level,
+            attempt=_whole(given, "attempt"),
+            after=given.get("after") or None,
+        )
+
+
+@require_GET
+def shard(request: HttpRequest, code: str, index: int) -> HttpResponse:
+    """The page, or with X-Fragment: log the log alone."""
+    found = get_object_or_404(visible_to(request), code=code)
+    plan = lifecycle.plan_of(found)
+    if index >= plan.shard_count:
+        raise Http404(f"{code} has {plan.shard_count} Shards")
+    try:
+        query = ShardQuery.parse(request.GET.dict())
+        ctx = {"run": found, "plan": plan, "index": index, "query": query}
+        ctx |= _log_context(found, index, query)
+    except ValueError as error:
+        return HttpResponseBadRequest(str(error), content_type="text/plain")
+    fragment = request.headers.get(FRAGMENT) == "log"
+    if not fragment:
+        ctx |= _header_context(found, index)
+        ctx |= _lives_context(found, index, query, plan)
+    template = "runs/_shard_log.html" if fragment else "runs/shard.html"
+    answer = render(request, template, ctx)
+    patch_vary_headers(answer, [FRAGMENT])
+    return answer
+
+
+@require_GET
+def shard_log(request: HttpRequest, code: str, index: int) -> HttpResponseBase:
+    """The log as text, as far as the same filters let it through."""
+    found = get_object_or_404(visible_to(request), code=code)
+    if index >= lifecycle.plan_of(found).shard_count:
+        raise Http404
+    try:
+        query = ShardQuery.parse(request.GET.dict())
+        first = _log_page(found, index, query, query.after, DOWNLOAD_PAGE)
+    except ValueError as error:
+        return HttpResponseBadRequest(str(error), content_type="text/plain")
+    except QueryError:
+        return HttpResponse("The log cannot be read now.", status=503)
+    pages = _log_text(found, index, query, first)
+    answer = StreamingHttpResponse(pages, content_type="text/plain; charset=utf-8")
+    name = f"{code}-shard-{index}.log.txt"
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
+def _header_context(found: Run, index: int) -> dict[str, Any]:
+    """Who it is, how it fared, and where its neighbours are."""
+    attempts = found.attempts.filter(shard=index).select_related("host")
+    ctx: dict[str, Any] = {"attempts": attempts.order_by("number")}
+    try:
+        rows = results.shards(found)
+    except QueryError:
+        return ctx | {"unread": True, "neighbours": {}}
+    by_index = {row["index"]: row for row in rows}
+    row = by_index.get(index)
+    troubled = [r["index"] for r in rows if _troubled(r) and r["index"] > index]
+    before = [r["index"] for r in rows if _troubled(r) and r["index"] < index]
+    tripped = [f for f in results.findings(found) if index in (f["shards"] or ())]
+    return ctx | {
+        "shard": row,
+        "tripped": tripped,
+        "neighbours": {
+            "next_troubled": min(troubled, default=None),
+            "previous_troubled": max(before, default=None),
+            "previous": index - 1 if index else None,
+            "next": index + 1
+            if index + 1 < lifecycle.plan_of(found).shard_count
+            else None,
+        },
+    }
+
+
+def _lives_context(
+    found: Run, index: int, query: ShardQuery, plan: Plan
+) -> dict[str, Any]:
+    """Health and sandboxes on one time axis, and the events of the chosen one."""
+    try:
+        rows = results.shard_sandboxes(found, index)
+        health = results.health(found, index)
+        chosen = query.sandbox
+        events = None if chosen is None else results.sandbox_events(found, chosen)
+    except QueryError:
+        return {"unread": True}
+    t0 = found.t0_us
+    axis = axis_of(rows, health, _elapsed(found.t_destroy_us, t0) or 0)
+    counts = Counter(row["outcome"] for row in rows)
+    wanted = [r for r in rows if not query.outcome or r["outcome"] == query.outcome]
+    begin = (query.page - 1) * STRIPS_PAGE
+    shown = wanted[begin : begin + STRIPS_PAGE]
+    return {
+        "sandbox_range": plan.sandboxes_of(index),
+        "facets": [
+            {"name": n, "words": words(n), "count": counts[n], "letter": LETTERS[n]}
+            for n in (*OUTCOMES, "pending")
+            if counts[n]
+        ],
+        "strips": [
+            row | {"letter": LETTERS[row["outcome"]], "strip": strip(row, axis)}
+            for row in shown
+        ],
+        "strips_of": len(wanted),
+        "strips_more": begin + len(shown) < len(wanted),
+        "chosen": next((r for r in rows if r["sandbox"] == chosen), None),
+        "events": events,
+        "ticks": axis.ticks(),
+        "bands": _bands(found, axis.to_us, axis),
+        "health": _health_rows(health, axis),
+    }
+
+
+def _health_rows(
+    samples: Sequence[Mapping[str, Any]], axis: Any
+) -> list[dict[str, Any]]:
+    found = []
+    for name, label, says, least_top, suspect in _HEALTH:
+        drawn = line(samples, name, axis, least_top=least_top)
+        if drawn is not None:
+            over = suspect is not None and drawn["max"] > suspect
+            limit = None
+            if suspect is not None:
+                limit = drawn["height"] * (1 - suspect / drawn["top"])
+            found.append(
+                {"label": label, "over": over, "limit": limit, **drawn}
+                | {"said_max": says(drawn["max"])}
+            )
+    return found
+
+
+def _bands(found: Run, end_us: int, axis: Any) -> list[dict[str, Any]]:
+    t0 = found.t0_us
+    marks = [("burst", 0), ("hold", _elapsed(found.t_hold_us, t0))]
+    marks.append(("teardown", _elapsed(found.t_end_us, t0)))
+    known = [(name, at) for name, at in marks if at is not None and at <= end_us]
+    ends = [*(at for _, at in known[1:]), end_us]
+    return [
+        {
+            "name": name,
+            "left": axis.x(at) / 10,
+            "width": (axis.x(end) - axis.x(at)) / 10,
+        }
+        for (name, at), end in zip(known, ends, strict=True)
+    ]
+
+
+def _log_context(found: Run, index: int, query: ShardQuery) -> dict[str, Any]:
+    try:
+        log = _log_page(found, index, query, query.after, LOG_PAGE)
+    except QueryError:
+        log = None
+    return {
+        "log": log,
+        "levels": results.LOG_LEVELS,
+        "attempt_numbers": found.attempts.filter(shard=index)
+        .order_by("number")
+        .values_list("number", flat=True),
+        "live": found.state in LIVE_STATES and found.state != State.SEALED,
+        "follow_every_ms": FOLLOW_EVERY_MS,
+    }
+
+
+def _log_page(
+    found: Run, index: int, query: ShardQuery, after: Any, limit: int
+) -> dict[str, Any]:
+    page: dict[str, Any] = results.log(
+        found,
+        index,
+        attempt=query.attempt,
+        q=query.q,
+        level=query.level,
+        after=after,
+        limit=limit,
+    )
+    return page
+
+
+def _log_text(
+    found: Run, index: int, query: ShardQuery, page: dict[str, Any]
+) -> Iterator[str]:
+    for _ in range(DOWNLOAD_PAGES_MAX):
+        yield "".join(
+            f"{line['attempt']} {line['number']} {line['at_us'] or '-'} "
+            f"{line['level'] or '-'} {line['text']}\n"
+            for line in page["lines"]
+        )
+        if page["next"] is None:
+            return
+        page = _log_page(found, index, query, page["next"], DOWNLOAD_PAGE)
+    yield f"… cut after {DOWNLOAD_PAGES_MAX * DOWNLOAD_PAGE:,} lines\n"
+
+
+def _troubled(row: Mapping[str, Any]) -> bool:
+    """Anything but a clean Shard: a verdict, errors in the log, failures."""
+    counts = row["outcomes"]
+    failures = sum(
+        count for name, count in counts.items() if name not in ("success", "pending")
+    )
+    return bool(row["verdict"] not in (None, "VALID") or row["log_errors"] or failures)
+
+
+def _elapsed(at_us: int | None, t0_us: int | None) -> int | None:
+    return None if at_us is None or t0_us is None else at_us - t0_us
+
+
+def _whole(given: Mapping[str, str], name: str) -> int | None:
+    text = given.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise ValueError(f"{name} is a whole number")
+    return int(text)

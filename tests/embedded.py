@@ -1,0 +1,188 @@
+"""A real embedded site for tests: `manage.py up` as a process, and its API."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+ROOT = Path(__file__).resolve().parents[1]
+START_S = 40
+STOP_S = 12
+COMMAND_S = 120
+
+
+class Site:
+    """One DATA folder and its `up` process; can be killed and started again."""
+
+    def __init__(self, data: Path, **environment: str) -> None:
+        self.data = data
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self._token = ""
+
+    def start(self) -> None:
+        self.data.mkdir(parents=True, exist_ok=True)
+        with (self.data / "up.out").open("ab") as out:
+            self._process = subprocess.Popen(
+                [sys.executable, "manage.py", "up"],
+                cwd=ROOT,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+        self.until(self._answers, START_S, "the site to answer")
+
+    def stop(self) -> float:
+        """SIGINT, as Ctrl-C; returns the seconds it took."""
+        return self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+        own = {"DATA": str(self.data), "PORT": str(self.port)}
+        return {**kept, **own, **self._environment}
+
+    def manage(
+        self, *words: str, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def token(self) -> str:
+        if not self._token:
+            self._token = self.manage("create_token", "tester").stdout.strip()
+        return self._token
+
+    def get(self, path: str, *, anonymous: bool = False) -> Any:
+        return self._ask("GET", path, None, anonymous=anonymous)
+
+    def post(self, path: str, body: object = None, *, anonymous: bool = False) -> Any:
+        return self._ask("POST", path, body, anonymous=anonymous)
+
+    def status(self, method: str, path: str, body: object = None) -> int:
+        try:
+            self._ask(method, path, body, anonymous=False)
+        except HTTPError as error:
+            return error.code
+        return 200
+
+    def launch(self, plan: dict[str, Any]) -> str:
+        run = self.post("/runs?launch=true", plan)
+        return str(run["code"])
+
+    def run(self, code: str) -> Any:
+        return self.get(f"/runs/{code}")
+
+    def until_state(self, code: str, *states: str, timeout_s: float = 90) -> Any:
+        def there() -> Any:
+            run = self.run(code)
+            return run if run["state"] in states else None
+
+        return self.until(there, timeout_s, f"{code} to be {' or '.join(states)}")
+
+    def until(self, found: Callable[[], Any], timeout_s: float, what: str) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            value = found()
+            if value:
+                return value
+            time.sleep(0.1)
+        tail = (self.data / "up.out").read_text()[-2_000:]
+        raise AssertionError(f"waited {timeout_s} s for {what}\n{tail}")
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.data / "up.out").read_text()[-2_000:]
+        try:
+            with urlopen(f"{self.url}/api/v1/runs", timeout=2):
+                return True
+        except OSError:
+            return False
+
+    def _ask(self, method: str, path: str, body: object, *, anonymous: bool) -> Any:
+        headers = {"Content-Type": "application/json"}
+        if not anonymous:
+            headers["Authorization"] = f"Bearer {self.token()}"
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(
+            f"{self.url}/api/v1{path}", data=data, headers=headers, method=method
+        )
+        with urlopen(request, timeout=60) as answer:
+            text = answer.read()
+        return json.loads(text) if text[:1] in (b"{", b"[") else text
+
+    def _end(self, number: int) -> float:
+        if self._process is None:
+            return 0.0
+        began = time.monotonic()
+        self._process.send_signal(number)
+        self._process.wait(STOP_S)
+        self._process = None
+        return time.monotonic() - began
+
+
+@contextmanager
+def running(data: Path, **environment: str) -> Iterator[Site]:
+    site = Site(data, **environment)
+    site.start()
+    try:
+        yield site
+    finally:
+        site.stop()
+
+
+def quick_plan(**changes: Any) -> dict[str, Any]:
+    """A simulated Run that is sealed some 20 s after launch."""
+    return {
+        "provider": "sim",
+        "sandbox_count": 80,
+        "sandboxes_per_shard": 20,
+        "hold_s": 4,
+        "probe_interval_s": 1,
+        "probe_timeout_s": 1,
+        "probe_failures_max": 2,
+        "create_timeout_s": 3,
+        "ready_timeout_s": 2,
+        "final_spread_s": 1,
+        "heartbeat_interval_s": 0.5,
+        "flush_interval_s": 1,
+        "fleet": {"driver": "local", "shards_per_host": 2},
+        **changes,
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from runs import results
+from runs.errors import QueryError
+from runs.models import Run
+
+MakeRun = Callable[..., Run]
+
+
+def body(client: Client, path: str, status: int = 200, **headers: Any) -> str:
+    answer = client.get(path, **headers)
+    assert answer.status_code == status
+    return " ".join(answer.content.decode().split())
+
+
+def test_a_sealed_run_says_what_was_held(operator: Client, make_run: MakeRun) -> None:
+    make_run()
+    said = body(operator, "/runs/alpha-1")
+    assert "At least 990 of 1,000 sandboxes were alive together" in said
+    assert "for the whole 20 s hold" in said
+    assert "The target of 1,000 was missed by 10." in said
+    assert "± 5.30 ms" in said
+    assert "not reached" in said  # time to 100 %
+
+
+def test_suspect_stands_with_the_number(operator: Client, make_run: MakeRun) -> None:
+    make_run(level="SUSPECT")
+    said = body(operator, "/runs/alpha-1")
+    heading = said[said.index("<h1>") : said.index("</h1>")]
+    assert "At least 990" in heading
+    assert "SUSPECT" in heading
+
+
+def test_an_invalid_run_is_no_result(operator: Client, make_run: MakeRun) -> None:
+    make_run(level="INVALID")
+    said = body(operator, "/runs/alpha-1")
+    heading = said[said.index("<h1>") : said.index("</h1>")]
+    assert "990" not in heading
+    assert "cannot be ruled out" in heading
+    assert "<button disabled>Publish</button>" in said
+
+
+def test_a_run_cut_short_says_so(operator: Client, make_run: MakeRun) -> None:
+    run = make_run(end_reason="aborted", end_detail="aborted by anna")
+    assert run.summary is not None
+    Run.objects.filter(pk=run.pk).update(summary=run.summary | {"held": None})
+    said = body(operator, "/runs/alpha-1")
+    assert "Aborted before the hold" in said
+    assert "aborted by anna" in said
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["draft", "queued", "provisioning", "arming", "bursting", "holding"]
+    + ["tearing_down", "collecting", "sealed"],
+)
+def test_every_state_has_a_page(
+    operator: Client, make_run: MakeRun, state: str
+) -> None:
+    early = state in ("draft", "queued", "provisioning", "arming")
+    none = dict.fromkeys(("t0_us", "t_hold_us", "t_end_us", "t_destroy_us"))
+    make_run(state=state, **(none if early else {}))
+    said = body(operator, "/runs/alpha-1")
+    assert ('data-live=""' in said) == (state == "sealed")
+
+
+def test_a_run_that_left_nothing_has_a_page(
+    operator: Client, make_run: MakeRun, record: ModuleType
+) -> None:
+    for name in ("causes", "shards"):
+        setattr(record, name, lambda run: [])
+    record.latency = lambda run: {}  # type: ignore[attr-defined]
+    none = dict.fromkeys(("t0_us", "t_hold_us", "t_end_us", "t_destroy_us"))
+    make_run(summary={"held": None, "peak": None}, **none)
+    assert "No hold was measured" in body(operator, "/runs/alpha-1")
+    assert "why" in body(operator, "/runs/alpha-1/chart")
+
+
+def test_anonymous_sees_published_runs_only(make_run: MakeRun, client: Client) -> None:
+    make_run("alpha-1")
+    make_run("beta-22", published_at=timezone.now())
+    make_run("gamma-3", state="holding", published_at=timezone.now())
+    for part in ("", "/chart", "/summary.md", "/shards/0", "/shards/0/log.txt"):
+        assert client.get(f"/runs/alpha-1{part}").status_code == 404
+        assert client.get(f"/runs/gamma-3{part}").status_code == 404
+        assert client.get(f"/runs/beta-22{part}").status_code == 200
+    assert "Publish" not in body(client, "/runs/beta-22")
+
+
+def test_an_unknown_code_is_404(operator: Client) -> None:
+    said = body(operator, "/runs/nobody", 404)
+    assert "There is nothing at this address" in said
+
+
+def test_fragments_are_parts_of_the_same_page(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run(state="holding")
+    answer = operator.get("/runs/alpha-1", headers={"X-Fragment": "live"})
+    assert answer.headers["Vary"].lower().count("x-fragment") == 1
+    live = answer.content.decode()
+    assert "<html" not in live
+    assert "are being held" in live
+    headers = {"X-Fragment": "sections"}
+    assert "Why sandboxes failed" in body(operator, "/runs/alpha-1", headers=headers)
+    body(operator, "/runs/alpha-1", 400, headers={"X-Fragment": "nonsense"})
+
+
+def test_the_page_stands_while_clickhouse_is_away(
+    operator: Client, make_run: MakeRun, record: ModuleType
+) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise QueryError("gone", retryable=True)
+
+    for name in ("latency", "causes", "shards", "curve", "log", "health"):
+        setattr(record, name, away)
+    make_run()
+    said = body(operator, "/runs/alpha-1")
+    assert "At least 990" in said
+    assert "cannot be read now" in said
+    assert "cannot be read now" in body(operator, "/runs/alpha-1/chart")
+    assert "cannot be read now" in body(operator, "/runs/alpha-1/shards/3")
+
+
+def test_the_chart_has_the_four_lines(operator: Client, make_run: MakeRun) -> None:
+    make_run()
+    figure = operator.get("/runs/alpha-1/chart").json()
+    assert {trace["name"] for trace in figure["data"]} == {
+        "proven",
+        "possible",
+        "implied",
+    }
+    assert figure["layout"]["shapes"][0]["name"] == "target"
+    deaths = operator.get("/runs/alpha-1/chart?of=deaths").json()
+    assert deaths["data"][1]["name"] == "dead"
+
+
+@pytest.mark.parametrize("query", ["of=lies", "clock=sundial"])
+def test_a_bad_chart_is_400(operator: Client, make_run: MakeRun, query: str) -> None:
+    make_run()
+    body(operator, f"/runs/alpha-1/chart?{query}", 400)
+
+
+def test_the_summary_is_markdown(operator: Client, make_run: MakeRun) -> None:
+    make_run()
+    answer = operator.get("/runs/alpha-1/summary.md")
+    assert answer.headers["Content-Type"].startswith("text/markdown")
+    assert answer.content.decode().startswith("# sim: At least 990 of 1,000")
+
+
+def test_what_changes_a_run_needs_an_operator_and_a_post(
+    operator: Client, make_run: MakeRun, client: Client
+) -> None:
+    make_run(state="draft", launched_at=None)
+    assert operator.get("/runs/alpha-1/launch").status_code == 405
+    assert "/sign-in" in client.post("/runs/alpha-1/launch").headers["Location"]
+    operator.post("/runs/alpha-1/launch")
+    assert Run.objects.get().state == "queued"
+    operator.post("/runs/alpha-1/abort")
+    assert Run.objects.get().end_reason == "aborted"
+
+
+def test_an_action_that_does_not_fit_says_why(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run(level="INVALID")
+    answer = operator.post("/runs/alpha-1/publish", follow=True)
+    assert "INVALID" in answer.content.decode()
+    assert Run.objects.get().published_at is None
+
+
+def test_a_page_costs_few_queries(
+    operator: Client, make_run: MakeRun, django_assert_max_num_queries: Any
+) -> None:
+    make_run()
+    with django_assert_max_num_queries(6):
+        operator.get("/runs/alpha-1")
+    make_run("beta-22", state="holding")
+    with django_assert_max_num_queries(14):
+        operator.get("/runs/beta-22", headers={"X-Fragment": "live"})
+
+
+def test_the_stand_in_is_asked_like_the_real_thing(record: ModuleType) -> None:
+    for name, real in inspect.getmembers(results, inspect.isfunction):
+        fake = getattr(record, name, None)
+        if fake is None or name.startswith("_"):
+            continue
+        asked = inspect.signature(fake).parameters
+        assert set(asked) <= set(inspect.signature(real).parameters), name

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from runs.models import Run
+
+MakeRun = Callable[..., Run]
+PAGE = "/runs/alpha-1/shards/3"
+
+
+def body(client: Client, path: str, status: int = 200, **headers: Any) -> str:
+    answer = client.get(path, **headers)
+    assert answer.status_code == status
+    return " ".join(answer.content.decode().split())
+
+
+def test_a_shard_shows_its_sandboxes_and_its_log(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()
+    said = body(operator, PAGE)
+    assert "sandboxes 300–399" in said
+    assert 'id="sandbox-333"' in said
+    assert 'id="L55"' in said
+    assert "429 Too Many Requests" in said
+
+
+def test_next_with_errors_skips_clean_shards(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()
+    said = body(operator, PAGE)
+    assert 'data-next-troubled href="/runs/alpha-1/shards/7"' in said
+    assert "data-next-troubled" not in body(operator, "/runs/alpha-1/shards/9")
+
+
+def test_a_sandbox_opens_its_events(operator: Client, make_run: MakeRun) -> None:
+    make_run()
+    said = body(operator, f"{PAGE}?sandbox=333")
+    assert "Events of sandbox 333" in said
+    assert "witness started" in said
+
+
+def test_outcomes_are_facets(operator: Client, make_run: MakeRun) -> None:
+    make_run()
+    said = body(operator, f"{PAGE}?outcome=partial")
+    assert said.count('id="sandbox-') == 3
+
+
+def test_the_log_is_searched_and_filtered(operator: Client, make_run: MakeRun) -> None:
+    make_run()
+    said = body(operator, f"{PAGE}?q=429&level=ERROR")
+    assert 'id="L55"' in said
+    assert 'id="L56"' not in said
+    assert "No line matches" in body(operator, f"{PAGE}?q=nonsense")
+
+
+def test_the_log_goes_on_after_its_cursor(operator: Client, make_run: MakeRun) -> None:
+    make_run()
+    said = body(operator, PAGE)
+    assert "after=499" in said
+    fragment = {"X-Fragment": "log"}
+    said = body(operator, f"{PAGE}?after=499", headers=fragment)
+    assert "<html" not in said
+    assert 'id="L500"' in said
+    assert 'id="L499"' not in said
+
+
+def test_the_log_is_downloaded_whole(operator: Client, make_run: MakeRun) -> None:
+    make_run()
+    answer = operator.get(f"{PAGE}/log.txt?level=ERROR")
+    text = b"".join(answer.streaming_content).decode()  # type: ignore[attr-defined]
+    assert text.count("\n") == text.count(" ERROR ") == 12
+
+
+def test_what_was_never_recorded_has_a_page(
+    operator: Client, make_run: MakeRun, record: ModuleType
+) -> None:
+    for name in ("shards", "shard_sandboxes", "health"):
+        setattr(record, name, lambda *_: [])
+    record.log = lambda *_, **__: {"lines": [], "next": None}  # type: ignore[attr-defined]
+    make_run(state="arming", t0_us=None, t_hold_us=None, t_end_us=None)
+    said = body(operator, PAGE)
+    assert "Nothing has been recorded of this Shard yet" in said
+    assert "No line has arrived yet" in said
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["level=LOUD", "outcome=glorious", "sandbox=x", "attempt=-1", "page=1.5"],
+)
+def test_a_bad_filter_is_400(operator: Client, make_run: MakeRun, query: str) -> None:
+    make_run()
+    body(operator, f"{PAGE}?{query}", 400)
+
+
+def test_a_shard_that_the_run_has_not_is_404(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()
+    body(operator, "/runs/alpha-1/shards/10", 404)
+    body(operator, "/runs/nobody/shards/0", 404)
+
+
+def test_a_page_costs_few_queries(
+    operator: Client, make_run: MakeRun, django_assert_max_num_queries: Any
+) -> None:
+    make_run()
+    with django_assert_max_num_queries(7):
+        operator.get(PAGE)
