@@ -12,7 +12,8 @@ setup: .venv/.site
 .venv/.site: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Holdfast needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
-	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@test -x $(PY) || $(PYTHON) -m venv .venv \
+	  || { rm -rf .venv; echo "$(PYTHON) cannot make a venv; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "installing (the embedded ClickHouse is large; this takes a minute once)"
 	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[site]'
 	@touch $@

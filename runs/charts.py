@@ -27,6 +27,7 @@ def curve_figure(
     target: int,
     phases: Sequence[Phase],
     clock_bound_us: int | None,
+    live: bool = False,
 ) -> dict[str, Any]:
     """Proven (line), possible (band above it), implied (thin dashes), target (line).
 
@@ -49,7 +50,9 @@ def curve_figure(
         name="target",
     )
     _bands(figure, phases)
-    _calm(figure, height=380, x_title=f"s since T0{bound}", y_title="sandboxes")
+    upto = ", as far as probes have confirmed" if live else ""
+    x_title = f"s since T0{bound}{upto}"
+    _calm(figure, height=380, x_title=x_title, y_title="sandboxes")
     return _plain(figure)
 
 

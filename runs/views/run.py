@@ -109,7 +109,7 @@ def live_context(found: Run) -> dict[str, Any]:
         "beneath": headline.beneath(shown),
         "outcomes": _outcomes(shown["outcomes"]),
         "progress": shown.get("progress"),
-        "phases": headline.phases(found.state),
+        "phases": headline.phases(shown),
         "figures": headline.figures(shown),
         "abortable": found.state not in _NOT_ABORTABLE,
     }
