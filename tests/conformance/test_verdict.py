@@ -131,8 +131,10 @@ def _append(folder: Path, event: dict[str, Any]) -> None:
     import zstandard
 
     segments = sorted(folder.glob("events-*.ndjson.zst"))
-    body = zstandard.ZstdDecompressor().decompressobj().decompress(
-        segments[-1].read_bytes()
+    body = (
+        zstandard.ZstdDecompressor()
+        .decompressobj()
+        .decompress(segments[-1].read_bytes())
     )
     last = json.loads(body.splitlines()[-1])
     event = {"v": 1, "n": last["n"] + 1, "at": last["at"] + 1, **event}
