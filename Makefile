@@ -5,7 +5,7 @@ DATA ?= ./var
 PORT ?= 8000
 export DATA PORT
 
-.PHONY: setup demo up test test-quick check bench apt clean
+.PHONY: setup demo up test test-quick conformance check bench apt clean
 
 setup: .venv/.site
 
@@ -38,6 +38,14 @@ test: .venv/.dev apt
 # All but the Runs, real sandboxes and the browser.
 test-quick: .venv/.dev
 	@$(PY) -m pytest -q -m 'not e2e and not browser and not sandboxes'
+
+# The harness against known truth: some 20 minutes. SEEDS=n, LARGE=n for fewer.
+SEEDS ?= 20
+LARGE ?= 3
+conformance: .venv/.dev
+	@$(PY) -m pytest -q -m conformance
+	@$(PY) manage.py certify --first 1 --seeds $(SEEDS) --sandboxes 1000
+	@$(PY) manage.py certify --first 1 --seeds $(LARGE) --sandboxes 10000
 
 check: .venv/.dev
 	@$(PY) -m ruff format --check .

@@ -81,6 +81,33 @@ def deaths_figure(
     return _plain(figure)
 
 
+def sizes_figure(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Harness delay and loop lag (ms) and CPU (%) of a Shard against its size."""
+    x = [row["size"] for row in rows]
+    names = {
+        "harness delay P99, ms": "harness_delay_p99_ms",
+        "loop lag, ms": "loop_lag_ms",
+        "loop CPU, %": "loop_cpu_pct",
+    }
+    figure = go.Figure(
+        [
+            _line(name, x, [row[key] for row in rows], width=2, shape="linear")
+            for name, key in names.items()
+        ]
+    )
+    for trace, token, dash in zip(
+        figure.data,
+        ("proven", "target", "implied"),
+        ("solid", "dash", "dot"),
+        strict=True,
+    ):
+        trace.meta = {"token": token}
+        trace.line.dash = dash
+    _calm(figure, height=320, x_title="sandboxes a Shard", y_title="ms or %")
+    figure.update_layout(xaxis={"type": "log", "tickvals": x})
+    return _plain(figure)
+
+
 def _line(
     name: str,
     x: Sequence[float],

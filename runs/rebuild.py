@@ -34,6 +34,9 @@ _COMPARED = (
     "causes",
     "verdict",
     "labels",
+    "certificate",
+    "steps",
+    "highest_step_held",
 )
 
 
