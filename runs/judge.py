@@ -71,6 +71,8 @@ def labels(plan: Plan) -> list[str]:
         found.append("simulated")
     if not plan.witness:
         found.append("answers on demand")
+    if plan.quota_granted is not None and plan.sandbox_count > plan.quota_granted:
+        found.append("quota-bound")
     if plan.load.shape is Shape.SEQUENTIAL:
         found.append("sequential: no Held")
     return found
