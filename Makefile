@@ -5,14 +5,15 @@ DATA ?= ./var
 PORT ?= 8000
 export DATA PORT
 
-.PHONY: setup demo up test faults test-quick check bench apt clean
+.PHONY: setup demo up test faults test-quick conformance check bench apt clean
 
 setup: .venv/.site
 
 .venv/.site: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Holdfast needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
-	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@test -x $(PY) || $(PYTHON) -m venv .venv \
+	  || { rm -rf .venv; echo "$(PYTHON) cannot make a venv; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "installing (the embedded ClickHouse is large; this takes a minute once)"
 	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[site]'
 	@touch $@
@@ -41,6 +42,14 @@ faults: .venv/.dev
 # All but the Runs, real sandboxes and the browser.
 test-quick: .venv/.dev
 	@$(PY) -m pytest -q -m 'not e2e and not browser and not sandboxes'
+
+# The harness against known truth: some 20 minutes. SEEDS=n, LARGE=n for fewer.
+SEEDS ?= 20
+LARGE ?= 3
+conformance: .venv/.dev
+	@$(PY) -m pytest -q -m conformance
+	@$(PY) manage.py certify --first 1 --seeds $(SEEDS) --sandboxes 1000
+	@$(PY) manage.py certify --first 1 --seeds $(LARGE) --sandboxes 10000
 
 check: .venv/.dev
 	@$(PY) -m ruff format --check .

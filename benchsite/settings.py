@@ -21,6 +21,7 @@ LISTEN = env.text("LISTEN", "127.0.0.1")
 SITE_URL = env.text("SITE_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
 # Where agents reach the site, when it is not where people do.
 AGENT_SITE_URL = env.text("AGENT_SITE_URL", SITE_URL).rstrip("/")
+AGENT_PYTHON = env.text("AGENT_PYTHON", "")
 SECRET_KEY = env.secret_or_file("SECRET_KEY", _KEPT.secret_key)
 DEBUG = env.flag("DEBUG", default=False)
 ALLOWED_HOSTS = [

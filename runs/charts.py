@@ -27,6 +27,7 @@ def curve_figure(
     target: int,
     phases: Sequence[Phase],
     clock_bound_us: int | None,
+    live: bool = False,
 ) -> dict[str, Any]:
     """Proven (line), possible (band above it), implied (thin dashes), target (line).
 
@@ -49,7 +50,9 @@ def curve_figure(
         name="target",
     )
     _bands(figure, phases)
-    _calm(figure, height=380, x_title=f"s since T0{bound}", y_title="sandboxes")
+    upto = ", as far as probes have confirmed" if live else ""
+    x_title = f"s since T0{bound}{upto}"
+    _calm(figure, height=380, x_title=x_title, y_title="sandboxes")
     return _plain(figure)
 
 
@@ -75,6 +78,33 @@ def deaths_figure(
     )
     _bands(figure, phases)
     _calm(figure, height=200, x_title="s since T0", y_title="deaths")
+    return _plain(figure)
+
+
+def sizes_figure(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Harness delay and loop lag (ms) and CPU (%) of a Shard against its size."""
+    x = [row["size"] for row in rows]
+    names = {
+        "harness delay P99, ms": "harness_delay_p99_ms",
+        "loop lag, ms": "loop_lag_ms",
+        "loop CPU, %": "loop_cpu_pct",
+    }
+    figure = go.Figure(
+        [
+            _line(name, x, [row[key] for row in rows], width=2, shape="linear")
+            for name, key in names.items()
+        ]
+    )
+    for trace, token, dash in zip(
+        figure.data,
+        ("proven", "target", "implied"),
+        ("solid", "dash", "dot"),
+        strict=True,
+    ):
+        trace.meta = {"token": token}
+        trace.line.dash = dash
+    _calm(figure, height=320, x_title="sandboxes a Shard", y_title="ms or %")
+    figure.update_layout(xaxis={"type": "log", "tickvals": x})
     return _plain(figure)
 
 

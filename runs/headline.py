@@ -119,8 +119,11 @@ def figures(run: Json) -> list[dict[str, str]]:
     return rows + _rig(run["verdict"].get("findings") or ())
 
 
-def phases(state: str) -> list[dict[str, str]]:
+def phases(run: Json) -> list[dict[str, str]]:
     """Every phase of a Run, and whether it is over, under way or to come."""
+    state = run["state"]
+    if state == "tearing_down" and _is_before(run, "t_end_us"):
+        state = "holding"  # the end is announced ahead; until then it is held
     names = [name for name, _ in PHASES]
     place = names.index(state) if state in names else -1
     return [
@@ -228,8 +231,12 @@ def _live(run: Json) -> str:
             return f"{thousands(progress['ready'])} of {asked} sandboxes answer so far"
         case "holding":
             return f"{thousands(progress['alive'])} of {asked} sandboxes are being held"
-        case "tearing_down":
+        case "tearing_down" if _is_before(run, "t_end_us"):
+            return f"{thousands(progress['alive'])} of {asked} sandboxes are being held"
+        case "tearing_down" if _is_before(run, "t_destroy_us"):
             return f"Asking {thousands(progress['alive'])} sandboxes one last time"
+        case "tearing_down":
+            return f"Destroying what was created of {asked} sandboxes"
     return f"Judging what was recorded of {asked} sandboxes"
 
 
@@ -296,6 +303,11 @@ def _teardown(run: Json, plan: Plan) -> str:
         f"{thousands(left)} of {thousands(plan.shard_count)} agents, "
         f"{_left(limit_s)} at most."
     )
+
+
+def _is_before(run: Json, instant: str) -> bool:
+    at_us = run["instants"][instant]
+    return at_us is not None and run["now_us"] < at_us
 
 
 def _hold(run: Json) -> str:

@@ -12,7 +12,9 @@ import numpy as np
 
 from runs import statistics, verdict
 from runs.clickhouse import causes, latency, rig, sandboxes, shards, summary
+from runs.clickhouse.certificate import certificate
 from runs.clickhouse.facts import RunFacts, run_facts
+from runs.clickhouse.steps import highest_held, steps
 from shardagent.wire import Plan, Shape
 
 QUANTILES = {"p50_us": 0.5, "p95_us": 0.95, "p99_us": 0.99}
@@ -25,10 +27,20 @@ def judge(plan: Plan) -> dict[str, Any]:
     facts = run_facts(plan)
     sandboxes.classify(facts, None, final=True)
     found = summary.summarise(facts)
+    if plan.load.shape is Shape.SEQUENTIAL:
+        found["held"] = None  # one at a time: none is claimed
+    if plan.load.shape is Shape.STAIRCASE:
+        climbed = steps(facts, plan)
+        found["steps"] = [asdict(step) for step in climbed]
+        found["highest_step_held"] = highest_held(climbed)
     found["latency"] = latencies(facts, plan)
+    found["submission"] = {
+        part: asdict(row) for part, row in latency.by_submission(plan.code).items()
+    }
     found["causes"] = [asdict(row) for row in causes.causes(plan.code)]
     found["verdict"] = judge_rig(facts, plan, found)
     found["labels"] = labels(plan)
+    found["certificate"] = certified(facts)
     found["instants"] = {
         "t0_us": facts.t0_us,
         "t_hold_us": facts.t_hold_us,
@@ -38,6 +50,20 @@ def judge(plan: Plan) -> dict[str, Any]:
     return found
 
 
+def certified(facts: RunFacts) -> dict[str, Any] | None:
+    """A simulated Run against its world's truth; None where there is none."""
+    found = certificate(facts)
+    if found is None:
+        return None
+    return {
+        "clean": found.clean,
+        "violations": found.violations,
+        **asdict(found),
+        "latency_error_p50_us": found.create_error.p50_us,
+        "latency_error_p99_us": found.create_error.p99_us,
+    }
+
+
 def labels(plan: Plan) -> list[str]:
     """Words that stand beside the Run's number wherever it is shown."""
     found = []
@@ -45,6 +71,8 @@ def labels(plan: Plan) -> list[str]:
         found.append("simulated")
     if not plan.witness:
         found.append("answers on demand")
+    if plan.quota_granted is not None and plan.sandbox_count > plan.quota_granted:
+        found.append("quota-bound")
     if plan.load.shape is Shape.SEQUENTIAL:
         found.append("sequential: no Held")
     return found
@@ -90,7 +118,7 @@ def judge_rig(facts: RunFacts, plan: Plan, found: dict[str, Any]) -> dict[str, A
         shards_lost=facts.shard_count - figures.shards_started,
         unobserved=outcomes["unobserved"],
         record_defects=figures.record_defects,
-        resends=0,
+        resends=figures.resends,
         leftovers=figures.leftovers,
         create_p50_ms=figures.run["create_p50_ms"],
         tti_p50_ms=figures.run["tti_p50_ms"],

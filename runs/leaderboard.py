@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runs.models import Run, State
+from runs.plan import ranked_faults, read_plan
 from runs.ranking import WINDOW_DAYS, Board, Launch, boards, class_of
 
 LAUNCHES_MAX = 10_000
+BARRING_LABELS = ("quota-bound", "answers on demand")
 
 
 def current_boards(now: datetime) -> Sequence[Board]:
@@ -46,7 +48,13 @@ def board_json(board: Board, plans: dict[str, dict[str, Any]]) -> dict[str, Any]
                 "launched": len(place.launched),
                 "label": place.label,
                 "runs": [
-                    {"code": x.code, "state": x.state, "verdict": x.verdict}
+                    {
+                        "code": x.code,
+                        "state": x.state,
+                        "verdict": x.verdict,
+                        "used": x.used,
+                        "barred": list(x.barred),
+                    }
                     for x in place.launched
                 ],
             }
@@ -80,8 +88,16 @@ def _launch(run: Run) -> Launch:
         held=held["proven"] if held else None,
         harness=outcomes.get("unobserved", 0) + outcomes.get("not_attempted", 0),
         tti_p99_us=tti.get("p99_us"),
-        quota_bound="quota-bound" in summary.get("labels", []),
+        barred=_barred(run, summary.get("labels", [])),
+        by_shard=tuple((value, n) for value, n in (held or {}).get("by_shard", ())),
     )
+
+
+def _barred(run: Run, labels: Sequence[str]) -> tuple[str, ...]:
+    """Why a Run does not count; a Plan from elsewhere may only claim to be ranked."""
+    plan = read_plan(run.plan, run.code)
+    found = [label for label in labels if label in BARRING_LABELS]
+    return (*found, *(f"not {fault}" for fault in ranked_faults(plan)))
 
 
 def _day(at: datetime) -> int:

@@ -90,7 +90,7 @@ def arm(run: Run, hosts: int) -> bool:
     )
 
 
-def release(run: Run, t0_us: int, why: str, leftovers: int | None) -> bool:
+def release(run: Run, t0_us: int, why: str, leftovers: int | None = None) -> bool:
     """Set T0. leftovers: our own sandboxes of earlier Runs; None where unknown."""
     lines: list[dict[str, Any]] = [{"kind": "released", "t0_us": t0_us}]
     if leftovers is not None:

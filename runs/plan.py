@@ -203,6 +203,8 @@ def _cross_errors(plan: Plan) -> dict[str, str]:
         re.compile(plan.ready_expect)
     except re.error as error:
         errors["ready_expect"] = f"is not a regular expression: {error}"
+    if plan.quota_granted is not None and plan.quota_granted_on is None:
+        errors["quota_granted_on"] = "a granted quota needs its date (YYYY-MM-DD)"
     errors |= _load_errors(plan)
     errors |= _ranked_errors(plan)
     if plan.world and plan.provider != "sim":
@@ -225,8 +227,12 @@ def _load_errors(plan: Plan) -> dict[str, str]:
 
 
 def _ranked_errors(plan: Plan) -> dict[str, str]:
-    if not plan.ranked:
-        return {}
+    wrong = ranked_faults(plan) if plan.ranked else []
+    return {"ranked": "a ranked Run needs " + ", ".join(wrong)} if wrong else {}
+
+
+def ranked_faults(plan: Plan) -> list[str]:
+    """What this Plan lacks of a ranked one (measurement.md §8)."""
     wrong = []
     if plan.target != plan.sandbox_count:
         wrong.append("target = sandbox_count")
@@ -238,4 +244,4 @@ def _ranked_errors(plan: Plan) -> dict[str, str]:
         wrong.append(f"probe_interval_s ≤ {RANKED_PROBE_INTERVAL_S_MAX}")
     if not plan.witness:
         wrong.append("witness on")
-    return {"ranked": "a ranked Run needs " + ", ".join(wrong)} if wrong else {}
+    return wrong

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 WINDOW_DAYS = 30
 RUNS_MIN = 3  # on as many days, else "few runs"
@@ -53,7 +54,8 @@ class Launch:
     held: int | None
     harness: int  # unobserved and not_attempted
     tti_p99_us: int | None
-    quota_bound: bool = False
+    barred: tuple[str, ...] = ()  # why it may not count: quota-bound, no witness …
+    by_shard: tuple[tuple[int, int], ...] = ()  # held in a Shard, so many Shards
 
     @property
     def used(self) -> bool:
@@ -61,14 +63,19 @@ class Launch:
         return (
             self.verdict == "VALID"
             and self.held is not None
-            and not self.quota_bound
+            and not self.barred
             and self.harness <= HARNESS_SHARE_MAX * self.target
         )
 
     @property
     def share_held(self) -> float:
         assert self.held is not None
-        return self.held / max(self.target - self.harness, 1)
+        return self.held / self.denominator
+
+    @property
+    def denominator(self) -> int:
+        """The target, less what our own harness lost."""
+        return max(self.target - self.harness, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +125,42 @@ def _place(provider: str, launched: list[Launch]) -> Place:
     used = [launch for launch in launched if launch.used]
     if not used:
         return Place(provider, None, None, None, None, (), launched, "no VALID Run")
-    shares = np.array([launch.share_held for launch in used])
-    draw = np.random.default_rng(len(used))
-    rows = draw.integers(0, len(used), (RESAMPLES, len(used)))
-    low, high = np.quantile(np.median(shares[rows], axis=1), (0.025, 0.975))
+    shares = [launch.share_held for launch in used]
+    low, high = _interval(used)
     ttis = [x.tti_p99_us for x in used if x.tti_p99_us is not None]
     few = len(used) < RUNS_MIN or len({x.day for x in used}) < RUNS_MIN
     return Place(
         provider=provider,
-        share_held=median(float(share) for share in shares),
-        low=float(low),
-        high=float(high),
+        share_held=median(shares),
+        low=low,
+        high=high,
         tti_p99_us=int(median(ttis)) if ttis else None,
         used=used,
         launched=launched,
         label="few runs" if few else None,
     )
+
+
+def _interval(used: Sequence[Launch]) -> tuple[float, float]:
+    """95 % of the median share: a bootstrap over Runs, then over each one's hosts."""
+    draw = np.random.default_rng(len(used))
+    shares = np.array([_by_hosts(launch, draw) for launch in used])
+    rows = draw.integers(0, len(used), (RESAMPLES, len(used)))
+    medians = np.median(shares[rows, np.arange(RESAMPLES)[:, None]], axis=1)
+    low, high = np.quantile(medians, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _by_hosts(launch: Launch, draw: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Its share held, RESAMPLES times, had other hosts of its kind carried it."""
+    shards = sum(count for _, count in launch.by_shard)
+    if not shards:
+        return np.full(RESAMPLES, launch.share_held)
+    held = np.array([value for value, _ in launch.by_shard], dtype=np.float64)
+    weights = np.array([count for _, count in launch.by_shard]) / shards
+    sums = draw.multinomial(shards, weights, size=RESAMPLES) @ held
+    found: npt.NDArray[np.float64] = np.minimum(1.0, sums / launch.denominator)
+    return found
 
 
 def _ranked(places: list[Place]) -> list[Place]:

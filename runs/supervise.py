@@ -32,6 +32,7 @@ START_LIMIT_S = 600  # from launch to every host started
 DESTROY_GRACE_S = 30
 _SPENDING = (State.PROVISIONING, State.ARMING, State.BURSTING, State.HOLDING)
 _NOBODY = "no agent is left"
+_FAILED = {"end_reason": EndReason.FAILED, "end_detail": _NOBODY}
 _SETTLED = (
     ShardPhase.SETTLED,
     ShardPhase.HOLDING,
@@ -147,7 +148,7 @@ def _bursting(run: Run) -> None:
     ahead = instant_ahead_us(now, plan.heartbeat_interval_s, 0)
     open_shards = current(run).exclude(phase__in=_SETTLED).filter(finished="").count()
     if _nobody_left(run):
-        lifecycle.tear_down(run, ahead, _NOBODY)
+        lifecycle.tear_down(run, ahead, _NOBODY, **_FAILED)
     elif open_shards == 0 and run.t0_us is not None and now > run.t0_us:
         lifecycle.hold(run, ahead, "every Shard has settled")
     elif now >= lifecycle.deadline_us(run, plan):
@@ -162,7 +163,7 @@ def _holding(run: Run) -> None:
     earliest = instant_ahead_us(now, plan.heartbeat_interval_s, 0)
     wanted = run.t_hold_us + lifecycle.hold_us(plan)
     if _nobody_left(run):
-        lifecycle.tear_down(run, earliest, _NOBODY)
+        lifecycle.tear_down(run, earliest, _NOBODY, **_FAILED)
     elif earliest >= wanted - settings.RUN_TICK_INTERVAL_S * 1_500_000:
         lifecycle.tear_down(run, max(wanted, earliest), f"held for {plan.hold_s:g} s")
 

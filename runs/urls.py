@@ -6,13 +6,24 @@ from django.urls import path
 from runs.api.agent import api as agent_api
 from runs.api.ops import api as ops_api
 from runs.api.public import api as public_api
-from runs.views import account, new_run, public, run, run_chart, runs, shard
+from runs.views import (
+    account,
+    calibration,
+    new_run,
+    public,
+    run,
+    run_chart,
+    runs,
+    shard,
+)
 
 urlpatterns = [
     # anybody
     path("", public.home, name="home"),
     path("leaderboard", public.leaderboard, name="leaderboard"),
     path("methodology", public.methodology, name="methodology"),
+    path("calibration", calibration.calibration, name="calibration"),
+    path("calibration/chart", calibration.calibration_chart, name="calibration-chart"),
     path("runs", runs.runs, name="runs"),
     # operators
     path("runs/new", new_run.new_run, name="new-run"),

@@ -152,7 +152,7 @@ class RunFigures:
     shards_lost: int  # never started or lost
     unobserved: int
     record_defects: int  # absent or altered segments, gaps of finished Attempts
-    resends: int
+    resends: int | None  # None: only a simulated world can tell
     leftovers: int | None
     create_p50_ms: float | None = None
     tti_p50_ms: float | None = None

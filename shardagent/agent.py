@@ -21,6 +21,7 @@ import tenacity
 from shardagent import __version__, providers
 from shardagent.clock import Clock, Samples
 from shardagent.errors import FencedError, SiteError
+from shardagent.faults import Faults
 from shardagent.health import Health
 from shardagent.providers.base import Provider
 from shardagent.runner import Runner
@@ -28,6 +29,7 @@ from shardagent.scrub import Scrubber
 from shardagent.shard import CLOCK_SAMPLES_MIN, Shard
 from shardagent.site import Exchange, Site
 from shardagent.spool import ShardSpool, Spool
+from shardagent.timeline import Timeline
 from shardagent.uploads import Uploads
 from shardagent.wire import (
     BEATS_MAX,
@@ -46,6 +48,8 @@ BEAT_MIN_S = 0.05
 BEAT_RETRY_MAX_S = 5.0  # between heartbeats while the site does not answer
 FLUSH_TICK_S = 0.1
 HEALTH_INTERVAL_S = 5.0
+HEALTH_LOOK_S = 0.02
+HEALTH_BEFORE_US = 50_000
 CLOSE_LIMIT_S = 5.0  # for the Provider's connections
 STORE_LIMIT_S = 600.0  # at the end, for what is not stored yet
 LEFTOVER_LIMIT_S = 60.0  # the same for what an earlier process left
@@ -128,7 +132,8 @@ class Agent:
         open_provider: OpenProvider = providers.open_provider,
     ) -> None:
         self._options = options
-        self._clock = clock or Clock.from_environment()
+        self._clock = clock or Clock.from_environment(host=options.host)
+        self._faults = Faults.from_environment(options.host, self._clock)
         self._open_provider = open_provider
         self._samples = Samples()
         self._health = Health()
@@ -139,6 +144,7 @@ class Agent:
         self._away = False
         self._stopping = asyncio.Event()
         self._give_up = asyncio.Event()  # what is not stored now stays in the spool
+        self._dropping: list[asyncio.Future[None]] = []
         self._unheard = asyncio.Event()  # no beat of ours will be taken any more
 
     def stop(self) -> None:
@@ -162,6 +168,8 @@ class Agent:
                 host=options.host,
                 clock=self._clock,
             )
+            if self._faults:
+                site.before_beat = self._faults.before_beat
             registered = await self._register(site)
             if registered is None:
                 return 1
@@ -228,6 +236,9 @@ class Agent:
                 tasks.create_task(self._watch_health()),
                 tasks.create_task(uploads.run()),
             ]
+            if self._faults:
+                acting = self._faults.act(self._instants, self._drop_connections)
+                background.append(tasks.create_task(acting))
             self._health.start()
             for post in self._posts:
                 if not post.spool.sealed:
@@ -256,6 +267,7 @@ class Agent:
             post.spool.lease,
         )
         provider = self._open_provider(plan.provider, config, plan)
+        provider = self._faults.provider(provider)
         now = self._clock.now_us()
         runner = Runner(
             plan,
@@ -412,12 +424,37 @@ class Agent:
             uploads.kick()
 
     async def _watch_health(self) -> None:
+        """Maxima every HEALTH_INTERVAL_S; anew just before T0 and before T_destroy.
+
+        So the maxima from T0 to the last final probe hold nothing of arming, nor of
+        the destroys.
+        """
+        last_us = self._clock.now_us()
         while True:
-            await asyncio.sleep(HEALTH_INTERVAL_S)
+            await asyncio.sleep(HEALTH_LOOK_S)
+            now = self._clock.now_us()
+            due_us = last_us + int(HEALTH_INTERVAL_S * 1e6)
+            times = self._instants()
+            for edge_us in (times.t0_us, times.destroy_us) if times else ():
+                if edge_us is not None and last_us < edge_us - HEALTH_BEFORE_US:
+                    due_us = min(due_us, edge_us - HEALTH_BEFORE_US)
+            if now < due_us:
+                continue
+            last_us = now
             taken = self._health.take()
             for post in self._posts:
                 if post.runner is not None and not post.spool.sealed:
                     post.runner.tell_health(taken)
+
+    def _instants(self) -> Timeline | None:
+        """The Run's instants, as any Shard of this process knows them."""
+        runners = (post.runner for post in self._posts if post.runner is not None)
+        return next((runner.shard.times for runner in runners), None)
+
+    def _drop_connections(self) -> None:
+        for post in self._posts:
+            if post.runner is not None:
+                self._dropping.append(asyncio.ensure_future(post.runner.close()))
 
     # The end.
 

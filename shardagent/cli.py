@@ -1,9 +1,16 @@
-"""The command line: `shardagent --site URL --run CODE --host N --spool DIR`."""
+"""The command line: `shardagent --site URL --run CODE --host N --spool DIR`.
+
+The environment holds HOLDFAST_AGENT_TOKEN. Three more variables are for tests alone:
+HOLDFAST_TEST_CLOCK_OFFSET_US and HOLDFAST_TEST_CLOCK_DRIFT_PPM make the clock wrong
+(one number, or a comma-separated list by host index: clock.py), HOLDFAST_TEST_FAULT
+makes the rig misbehave (its names and meanings: faults.py).
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -40,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         token=token,
     )
     _raise_fd_limit()
+    _collect_seldom()
     try:
         return asyncio.run(_run(options))
     except ShardAgentError as error:
@@ -69,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     return parser
+
+
+def _collect_seldom() -> None:
+    """A pause of the collector is a pause of every measurement of this process."""
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _raise_fd_limit() -> None:

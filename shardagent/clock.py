@@ -29,12 +29,23 @@ class Clock:
         self._base_raw_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Clock:
-        """The process's clock; two variables, for tests alone, skew it."""
+    def from_environment(
+        cls, environ: Mapping[str, str] = os.environ, *, host: int = 0
+    ) -> Clock:
+        """The process's clock; two variables, for tests alone, skew it.
+
+        Each holds one number for all hosts, or a list by host index that repeats.
+        """
+        offsets = environ.get(TEST_OFFSET, "0").split(",")
+        drifts = environ.get(TEST_DRIFT, "0").split(",")
         return cls(
-            offset_us=int(environ.get(TEST_OFFSET, "0")),
-            drift_ppm=int(environ.get(TEST_DRIFT, "0")),
+            offset_us=int(offsets[host % len(offsets)]),
+            drift_ppm=int(drifts[host % len(drifts)]),
         )
+
+    def step(self, by_us: int) -> None:
+        """Jump, as no clock of ours ever should: a fault of tests (faults.py)."""
+        self._base_us += by_us
 
     def now_us(self) -> int:
         """Agent wall clock; differences of it are the raw monotonic clock's."""

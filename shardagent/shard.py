@@ -34,7 +34,7 @@ from shardagent.wire import (
 CLOCK_SAMPLES_MIN = 3
 SILENCE_MAX_US = 120_000_000  # before RELEASE
 DESTROYS_MAX = 64  # destroy calls of a Shard in flight
-ACTIONS_PER_TICK_MAX = 256  # calls begun before the loop may look at its sockets
+ACTIONS_MAX = 256  # calls begun in a tick, before the loop may look at its sockets
 LIST_TIMEOUT_S = 30.0
 
 NOT_STARTED = frozenset({ShardPhase.STARTING, ShardPhase.ARMED})
@@ -308,24 +308,23 @@ class Shard:
         return self.times.t0_us + self._places[self._next_create][0]
 
     def _create(self, now: int, calls: list[Call]) -> None:
-        if self.phase in NOT_STARTED or self._leaving:
+        t0_us, due_us = self.times.t0_us, self._create_due_us()
+        if self.phase in NOT_STARTED or self._leaving or t0_us is None:
             return
-        while len(calls) < ACTIONS_PER_TICK_MAX:
-            due_us = self._create_due_us()
-            if due_us is None or due_us > now:
-                return
-            assert self.times.t0_us is not None
+        ttl_s: int | None = None  # the same for all of one tick
+        while due_us is not None and due_us <= now and len(calls) < ACTIONS_MAX:
             sandbox = self._sandboxes[self._places[self._next_create][1]]
             self._next_create += 1
             self._sequential_due_us = None
-            ttl_s = schedule.ttl_s(self._plan, self.times.t0_us, now)
+            ttl_s = ttl_s or schedule.ttl_s(self._plan, t0_us, now)
             calls.append(sandbox.create(due_us, ttl_s))
+            due_us = self._create_due_us()
 
     # Each Sandbox in its turn.
 
     def _act(self, now: int, calls: list[Call]) -> None:
         while self._heap and self._heap[0][0] <= now:
-            if len(calls) >= ACTIONS_PER_TICK_MAX:
+            if len(calls) >= ACTIONS_MAX:
                 return
             due_us, index = heapq.heappop(self._heap)
             sandbox = self._sandboxes[index]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,6 +56,7 @@ class Site:
         clock: Clock,
     ) -> None:
         self.heard_us: int | None = None  # agent time of the last answer
+        self.before_beat: Callable[[], Awaitable[None]] | None = None  # a test's fault
         self._session = session
         self._url = url.rstrip("/") + "/agent/v1/"
         self._headers = {
@@ -93,6 +94,8 @@ class Site:
             t1_us=self._clock.now_us(),
             beats=list(beats),
         )
+        if self.before_beat is not None:
+            await self.before_beat()
         answer, t4_us = await self._ask("heartbeat", request, HeartbeatAnswer)
         sample = Sample(
             request.t1_us, answer.t2_us, answer.t3_us, t4_us, answer.clock_id

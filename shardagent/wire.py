@@ -96,6 +96,9 @@ class Plan(Wire):
     image_state: Literal["default", "seen", "fresh"] = "default"
     fill_memory_pct: int = Field(0, ge=0, le=100)
     transport: Literal["thin", "sdk"] = "thin"
+    # What the Provider granted this account, and since when (YYYY-MM-DD).
+    quota_granted: int | None = Field(None, ge=1)
+    quota_granted_on: str | None = Field(None, pattern=r"^\d{4}-\d\d-\d\d$")
     max_duration_s: float | None = Field(None, gt=0, le=172_800)
     max_cost: float | None = Field(None, gt=0, le=1_000_000)
     note: str = Field("", max_length=500)

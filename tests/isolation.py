@@ -5,6 +5,7 @@ import tempfile
 
 _DATA = tempfile.mkdtemp(prefix="holdfast-test-")
 os.environ["DATA"] = _DATA
+os.mkdir(os.path.join(_DATA, "static"))  # as collectstatic would
 os.environ.setdefault("LOG_LEVEL", "WARNING")
 
 

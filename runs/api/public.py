@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from ninja import NinjaAPI
+from ninja import NinjaAPI, Status
 from ninja.errors import HttpError
 from ninja.security import HttpBearer
 from pydantic import BaseModel, ConfigDict
@@ -95,7 +95,7 @@ def create(request: HttpRequest, body: PlanBody, launch: bool = False) -> Any:
     run = launching.parse_and_create(asked, _user(request))
     if launch:
         launching.launch(run, _name(request))
-    return 201, run_json(run)
+    return Status(201, run_json(run))
 
 
 @api.post("/runs/{code}/launch", auth=token, tags=["runs"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from runs.clickhouse import client
 from runs.clickhouse.facts import RunFacts
+from runs.clickhouse.sandboxes import TICK_US
 
 SLACK_US = 1_000_000  # around a timeout or T_end either Outcome is right
 
@@ -31,75 +32,131 @@ class Certificate:
     worst_proven_excess: int
     worst_possible_lack: int
     first_violation_us: int | None
+    sandboxes_over_truth: int  # proven at an instant at which they were not
+    sandboxes_over_possible: int
+    sleepers: int  # slept longer than the witness lets pass, between two good probes
+    sleepers_missed: int  # … and are not marked as suspended
     misclassified: int
     compared: int
     create_error: LatencyError
     ready_error: LatencyError
 
     @property
-    def holds(self) -> bool:
-        broken = self.proven_over_truth or self.truth_over_possible
-        return not broken and not self.misclassified
+    def violations(self) -> int:
+        """Instants at which the counts, and Sandboxes whose own lives, do not fit."""
+        instants = self.proven_over_truth + self.truth_over_possible
+        sandboxes = self.sandboxes_over_truth + self.sandboxes_over_possible
+        return instants + sandboxes + self.sleepers_missed
+
+    @property
+    def clean(self) -> bool:
+        return not self.violations and not self.misclassified
 
 
-# A Sandbox lives in truth while any of its creates lives, asleep or not: a sleeper
-# answers. The comparison ends with the record, at the last corrected instant.
+# Truth is compared twice. Alive: while any of its creates lives, asleep or not, for a
+# sleeper may still be possible. Awake: alive and not asleep, except where the witness
+# must let it pass: within a gap between two good probes (or the witness' start and one)
+# it may sleep 20 % of the gap, three ticks (two by contract, one of rounding), and as
+# long as the closing probe took, because its ticks were read some time after sending.
+# The comparison ends with the record, at the last corrected instant.
 _SWEEP = """
 WITH
 rows AS (
-    SELECT proven, placed, possible, possible_from_us, possible_to_us
+    SELECT sandbox, proven, placed, possible, possible_from_us, possible_to_us,
+        last_ok_fit, suspended
     FROM sandboxes FINAL WHERE run = {run:String}
 ),
 (SELECT max(last_us) FROM attempts FINAL
  WHERE run = {run:String} AND shard < {shard_count:UInt32}) AS last_instant,
 {t0:Nullable(Int64)} AS start_instant,
 lives AS (
-    SELECT if(placed, possible_from_us, start_instant) AS begins,
+    SELECT sandbox, if(placed, possible_from_us, start_instant) AS begins,
         if(placed, coalesce(possible_to_us, last_instant), last_instant) AS ends
     FROM rows WHERE possible AND begins < ends
 ),
 worlds AS (
-    SELECT sandbox, assumeNotNull(alive_from_us) AS begins,
-        least(ifNull(alive_to_us, last_instant), last_instant) AS ends
+    SELECT assumeNotNull(sandbox) AS sandbox, assumeNotNull(alive_from_us) AS begins,
+        least(ifNull(alive_to_us, last_instant), last_instant) AS ends,
+        if({witness:UInt8}, arrayMap(s -> (s.1, s.2), asleep), []) AS sleeps
     FROM truth FINAL
-    WHERE run = {run:String} AND sandbox IS NOT NULL AND alive_from_us IS NOT NULL
+    WHERE run = {run:String} AND truth.sandbox IS NOT NULL AND alive_from_us IS NOT NULL
         AND begins < ends
 ),
-counted AS (
-    SELECT sandbox, at, sum(sum(step)) OVER
-        (PARTITION BY sandbox ORDER BY at ROWS UNBOUNDED PRECEDING) > 0 AS alive
+reached AS (
+    SELECT assumeNotNull(sandbox) AS sandbox, arraySort(groupUniqArray(
+        if(kind = 'probe_ok', (assumeNotNull(sent_us), assumeNotNull(latency_us)),
+            (at_us, toInt64(0))))) AS goods
+    FROM events
+    WHERE run = {run:String} AND judged AND kind IN ('probe_ok', 'witness_started')
+        AND sandbox IN (SELECT sandbox FROM worlds WHERE notEmpty(sleeps))
+    GROUP BY sandbox
+),
+gaps AS (
+    SELECT worlds.sandbox AS sandbox, suspended, arrayJoin(arrayMap(
+            (p, q) -> (p.1 + last_ok_fit.1, q.1 + last_ok_fit.1,
+                q.2 + 2 * last_ok_fit.2),
+            arrayPopBack(goods), arrayPopFront(goods))) AS gap,
+        arrayFilter(s -> s.2 > s.1, arrayMap(
+            s -> (greatest(s.1, gap.1), least(s.2, gap.2)), sleeps)) AS inside,
+        arraySum(arrayMap(s -> s.2 - s.1, inside)) AS slept,
+        slept <= intDiv(gap.2 - gap.1, 5) + 3 * {tick:Int64} + gap.3 AS passes
+    FROM worlds INNER JOIN reached USING (sandbox) INNER JOIN rows USING (sandbox)
+    WHERE notEmpty(inside)
+),
+steps AS (
+    SELECT sandbox, at, sum(dp) AS dp, sum(da) AS da, sum(dw) AS dw, sum(dm) AS dm
     FROM (
-        SELECT sandbox, begins AS at, 1 AS step FROM worlds
-        UNION ALL SELECT sandbox, assumeNotNull(ends), -1 FROM worlds
+        SELECT sandbox, i.1 AS at, 1 AS dp, 0 AS da, 0 AS dw, 0 AS dm
+            FROM rows ARRAY JOIN proven AS i
+        UNION ALL SELECT sandbox, i.2, -1, 0, 0, 0 FROM rows ARRAY JOIN proven AS i
+        UNION ALL SELECT sandbox, begins, 0, 1, 1, 0 FROM worlds
+        UNION ALL SELECT sandbox, assumeNotNull(ends), 0, -1, -1, 0 FROM worlds
+        UNION ALL SELECT sandbox, s.1, 0, 0, -1, 0 FROM worlds ARRAY JOIN sleeps AS s
+        UNION ALL SELECT sandbox, s.2, 0, 0, 1, 0 FROM worlds ARRAY JOIN sleeps AS s
+        UNION ALL SELECT sandbox, s.1, 0, 0, 1, 0
+            FROM gaps ARRAY JOIN inside AS s WHERE passes
+        UNION ALL SELECT sandbox, s.2, 0, 0, -1, 0
+            FROM gaps ARRAY JOIN inside AS s WHERE passes
+        UNION ALL SELECT sandbox, assumeNotNull(begins), 0, 0, 0, 1 FROM lives
+        UNION ALL SELECT sandbox, assumeNotNull(ends), 0, 0, 0, -1 FROM lives
     )
     GROUP BY sandbox, at
 ),
+states AS (
+    SELECT sandbox, at, toInt64(sum(dp) OVER upto > 0) AS p,
+        toInt64(sum(da) OVER upto > 0) AS a, toInt64(sum(dw) OVER upto > 0) AS w,
+        toInt64(sum(dm) OVER upto > 0) AS m
+    FROM steps
+    WINDOW upto AS (PARTITION BY sandbox ORDER BY at ROWS UNBOUNDED PRECEDING)
+),
 turns AS (
-    SELECT at, toInt64(alive) - toInt64(lagInFrame(alive, 1, false) OVER
-        (PARTITION BY sandbox ORDER BY at ROWS BETWEEN UNBOUNDED PRECEDING
-            AND UNBOUNDED FOLLOWING)) AS step
-    FROM counted
+    SELECT sandbox, at, p, a, w, m,
+        p - lagInFrame(p, 1, 0) OVER whole AS dp,
+        a - lagInFrame(a, 1, 0) OVER whole AS da,
+        w - lagInFrame(w, 1, 0) OVER whole AS dw,
+        m - lagInFrame(m, 1, 0) OVER whole AS dm
+    FROM states
+    WINDOW whole AS (PARTITION BY sandbox ORDER BY at
+        ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
 ),
 swept AS (
-    SELECT at,
-        sum(sum(dp)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS p,
-        sum(sum(dt)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS t,
-        sum(sum(dm)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS m
-    FROM (
-        SELECT i.1 AS at, 1 AS dp, toInt64(0) AS dt, 0 AS dm
-            FROM rows ARRAY JOIN proven AS i
-        UNION ALL SELECT i.2, -1, 0, 0 FROM rows ARRAY JOIN proven AS i
-        UNION ALL SELECT at, 0, step, 0 FROM turns
-        UNION ALL SELECT assumeNotNull(begins), 0, 0, 1 FROM lives
-        UNION ALL SELECT assumeNotNull(ends), 0, 0, -1 FROM lives
-    )
-    GROUP BY at
+    SELECT at, sum(sum(dp)) OVER upto AS proven, sum(sum(da)) OVER upto AS alive,
+        sum(sum(dw)) OVER upto AS awake, sum(sum(dm)) OVER upto AS possible
+    FROM turns GROUP BY at
+    WINDOW upto AS (ORDER BY at ROWS UNBOUNDED PRECEDING)
 )
-SELECT count() AS instants, countIf(p > t) AS proven_over_truth,
-    countIf(t > m) AS truth_over_possible,
-    toInt64(greatest(0, max(p - t))) AS worst_proven_excess,
-    toInt64(greatest(0, max(t - m))) AS worst_possible_lack,
-    minIf(toNullable(at), p > t OR t > m) AS first_violation_us
+SELECT count() AS instants, countIf(proven > awake) AS proven_over_truth,
+    countIf(alive > possible) AS truth_over_possible,
+    toInt64(greatest(0, max(proven - awake))) AS worst_proven_excess,
+    toInt64(greatest(0, max(alive - possible))) AS worst_possible_lack,
+    minIf(toNullable(at), proven > awake OR alive > possible) AS first_violation_us,
+    (SELECT uniqExact(sandbox) FROM turns WHERE p > w AND at < last_instant)
+        AS sandboxes_over_truth,
+    (SELECT uniqExact(sandbox) FROM turns WHERE a > m AND at < last_instant)
+        AS sandboxes_over_possible,
+    (SELECT uniqExact(sandbox) FROM gaps WHERE NOT passes) AS sleepers,
+    (SELECT uniqExact(sandbox) FROM gaps WHERE NOT passes AND NOT suspended)
+        AS sleepers_missed
 FROM swept WHERE at < last_instant LIMIT 1
 """
 
@@ -159,6 +216,7 @@ def certificate(run: RunFacts) -> Certificate | None:
     if not count:
         return None
     bound = {"run": run.code, "t0": run.t0_us, "shard_count": run.shard_count}
+    bound |= {"witness": int(run.witness), "tick": TICK_US}
     sweep = client.query_rows(_SWEEP, bound, name="certificate")[0]
     until = run.t_destroy_us
     row = client.query_rows(

@@ -40,6 +40,7 @@ class Held:
     proven: int
     from_us: int
     to_us: int
+    lowest_us: int  # the first instant at which proven(t) was that low
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,26 @@ def held(run: RunFacts) -> Held | None:
         {**_bound(run), "from": run.t_hold_us, "until": until},
         name="held",
     )
-    return Held(rows[0]["least"], run.t_hold_us, until)
+    return Held(rows[0]["least"], run.t_hold_us, until, rows[0]["low"])
+
+
+def held_by_shard(run: RunFacts, at_us: int) -> list[tuple[int, int]]:
+    """(Sandboxes proven alive at that instant in a Shard, number of such Shards)."""
+    rows = client.query_rows(
+        _HELD_BY_SHARD, {"run": run.code, "at": at_us, "limit": POINTS_MAX}, name="held"
+    )
+    return [(row["held"], row["shards"]) for row in rows]
+
+
+_HELD_BY_SHARD = """
+SELECT toInt64(held) AS held, toInt64(count()) AS shards FROM (
+    SELECT shard,
+        countIf(arrayExists(i -> i.1 <= {at:Int64} AND i.2 > {at:Int64}, proven))
+            AS held
+    FROM sandboxes FINAL WHERE run = {run:String} GROUP BY shard
+)
+GROUP BY held ORDER BY held LIMIT {limit:UInt32}
+"""
 
 
 # The value at T_hold, and after every change in (T_hold, until].
@@ -211,7 +231,7 @@ _HELD = (
     "WITH"
     + _ROWS
     + """
-SELECT toInt64(min(value)) AS least FROM (
+SELECT toInt64(min(value)) AS least, argMin(at, (value, at)) AS low FROM (
     SELECT at, sum(sum(step)) OVER (ORDER BY at ROWS UNBOUNDED PRECEDING) AS value
     FROM (
         SELECT greatest(at, {from:Int64}) AS at, step FROM ("""

@@ -9,6 +9,7 @@ from typing import Any
 from runs.clickhouse import client
 from runs.clickhouse.facts import RunFacts
 from runs.clickhouse.shards import ShardRow
+from runs.clickhouse.steps import place_sql
 from shardagent.wire import Plan, Shape
 
 SHARDS_MAX = 20_000
@@ -61,7 +62,16 @@ SELECT
                 WHERE run = {run:String} AND finished IS NOT NULL)
         GROUP BY shard, attempt, type HAVING count() != max(seq) + 1)) AS gapped,
     (SELECT maxOrNull(JSONExtractUInt(text, 'count')) FROM journal
-        WHERE run = {run:String} AND kind = 'leftovers') AS leftovers
+        WHERE run = {run:String} AND kind = 'leftovers') AS leftovers,
+    (SELECT if(count() = 0, NULL, sumOrNull(greatest(0, asked - sent))) FROM (
+        SELECT assumeNotNull(sandbox) AS sandbox, toInt64(count()) AS asked
+        FROM truth FINAL WHERE run = {run:String} AND truth.sandbox IS NOT NULL
+        GROUP BY sandbox) AS worlds
+    INNER JOIN (
+        SELECT assumeNotNull(sandbox) AS sandbox,
+            toInt64(uniqExact(shard, attempt, n)) AS sent
+        FROM events WHERE run = {run:String} AND kind = 'create_sent' AND judged
+        GROUP BY sandbox) AS boxes USING (sandbox)) AS resends
 LIMIT 1
 """
 
@@ -75,6 +85,7 @@ class Rig:
     shards_started: int  # those that finished, and sent creates where T0 was set
     record_defects: int
     leftovers: int | None
+    resends: int | None  # creates that a simulated world heard and no event tells of
 
 
 def rig(run: RunFacts, plan: Plan, rows: Sequence[ShardRow]) -> Rig:
@@ -89,6 +100,7 @@ def rig(run: RunFacts, plan: Plan, rows: Sequence[ShardRow]) -> Rig:
         + record["gapped"]
         + sum(r.gaps or 0 for r in rows),
         leftovers=record["leftovers"],
+        resends=record["resends"],
     )
 
 
@@ -141,7 +153,7 @@ def _of_run(run: RunFacts, plan: Plan) -> dict[str, Any]:
         "per_shard": run.sandboxes_per_shard,
         "shard_count": run.shard_count,
     }
-    statement = _RUN.replace("<place>", _place(plan))
+    statement = _RUN.replace("<place>", place_sql(plan))
     row = client.query_rows(statement, bound, name="rig")[0]
     placed = run.t0_us is not None and row["placed_count"]
     if not placed or plan.load.shape is Shape.SEQUENTIAL:
@@ -150,14 +162,3 @@ def _of_run(run: RunFacts, plan: Plan) -> dict[str, Any]:
         row["skew_p99_ms"] -= row["skew_min_ms"]
         row["skew_max_ms"] -= row["skew_min_ms"]
     return row
-
-
-def _place(plan: Plan) -> str:
-    """A Sandbox's place in the load shape, µs after T0, as SQL over its rank."""
-    load = plan.load
-    if load.shape is Shape.STAGGERED:
-        return f"rank * {int(load.stagger_us)}"
-    if load.shape is Shape.STAIRCASE:
-        step = f"intDiv(rank * {int(load.steps)}, {int(plan.sandbox_count)})"
-        return f"least({step}, {int(load.steps) - 1}) * {round(load.step_s * 1e6)}"
-    return "0"

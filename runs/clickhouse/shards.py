@@ -42,7 +42,7 @@ class ShardRow:
     orphans: int
 
 
-# Lag counts from T0 to the Shard's last final probe.
+# Lag counts from T0 to T_destroy; agents begin its maximum anew just before both.
 _SHARDS = """
 WITH
 judged AS (
@@ -59,7 +59,7 @@ boxes AS (
         max(sent_us - intended_us) AS delay_max,
         countIf(created_us IS NOT NULL) AS creates,
         countIf(reused = false) AS cold, countIf(orphaned) AS orphans,
-        max(final_ok_us) AS until, countIf(duplicate_create) + sum(settled_again) AS odd
+        countIf(duplicate_create) + sum(settled_again) AS odd
     FROM judged GROUP BY shard
 ),
 lives AS (
@@ -78,9 +78,9 @@ rig AS (
         max(open_fds) AS fds, max(dropped_events) AS dropped,
         maxIf(loop_lag_us, ({t0:Nullable(Int64)} IS NULL
             OR at_us + shift >= {t0:Nullable(Int64)})
-            AND (until IS NULL OR at_us <= until)) AS lag
+            AND ({t_destroy:Nullable(Int64)} IS NULL
+            OR at_us + shift <= {t_destroy:Nullable(Int64)})) AS lag
     FROM events
-    LEFT JOIN (SELECT shard, until FROM boxes) AS ends USING (shard)
     LEFT JOIN (SELECT shard, attempt, offset[1] AS shift FROM attempts FINAL
         WHERE run = {run:String}) AS clocks USING (shard, attempt)
     WHERE run = {run:String} AND kind = 'health' AND judged
@@ -121,6 +121,7 @@ def shards(run: RunFacts, only: int | None = None) -> list[ShardRow]:
         {
             "run": run.code,
             "t0": run.t0_us,
+            "t_destroy": run.t_destroy_us,
             "only": -1 if only is None else only,
             "limit": SHARDS_MAX,
         },

@@ -29,6 +29,8 @@ def summarise(run: RunFacts) -> dict[str, Any]:
                 "proven": held.proven,
                 "from_us": held.from_us,
                 "to_us": held.to_us,
+                "lowest_us": held.lowest_us,
+                "by_shard": curves.held_by_shard(run, held.lowest_us),
             }
         ),
         "peak": {

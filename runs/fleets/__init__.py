@@ -16,5 +16,5 @@ __all__ = ["Fleet", "Order", "fleet_for"]
 @lru_cache(maxsize=8)
 def fleet_for(driver: str) -> LocalFleet:
     if driver == "local":
-        return LocalFleet(settings.DATA / "agents")
+        return LocalFleet(settings.DATA / "agents", settings.AGENT_PYTHON)
     raise FleetError(f"no fleet driver is called {driver!r}", retryable=False)

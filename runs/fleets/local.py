@@ -19,18 +19,20 @@ from runs.errors import FleetError
 from runs.fleets.base import Order
 
 _KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _PASSED_PREFIX = "HOLDFAST_TEST_"  # faults that tests inject into agents
 
 
 class LocalFleet:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str = "") -> None:
         self._folder = folder  # spools and last words of agents
+        self._python = python  # with the agent installed; empty: this checkout's own
         self._children: list[subprocess.Popen[bytes]] = []
 
     def launch(self, order: Order) -> Mapping[str, Any]:
         folder = self._folder / order.run / f"{order.host:05d}"
         command = [
-            *(sys.executable, "-m", "shardagent"),
+            *(self._python or sys.executable, "-m", "shardagent"),
             *("--site", order.site_url, "--run", order.run),
             *("--host", str(order.host), "--spool", str(folder)),
         ]
@@ -40,13 +42,15 @@ class LocalFleet:
             if name in _KEPT_VARIABLES or name.startswith(_PASSED_PREFIX)
         }
         environment["HOLDFAST_AGENT_TOKEN"] = order.token
+        if not self._python:
+            environment["PYTHONPATH"] = str(_CHECKOUT)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / "agent.out").open("ab") as out:
                 child = subprocess.Popen(
                     command,
                     env=environment,
-                    cwd=Path(__file__).resolve().parents[2],
+                    cwd=folder,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,

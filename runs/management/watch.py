@@ -22,44 +22,50 @@ _SAYS = {
     State.HOLDING: "holding all of them alive, probing",
     State.TEARING_DOWN: "final probes, then tearing down together",
     State.COLLECTING: "collecting and judging the record",
-    State.SEALED: "sealed",
+    State.SEALED: "judged, and its manifest written",
+    State.DRAFT: "not launched",
 }
 
 
 def wait_until_sealed(run: Run, mind: Callable[[], None], *, quiet: bool) -> None:
-    """Show progress on stderr until the Run is sealed (at most WAIT_S_MAX)."""
-    console = Console(stderr=True, quiet=quiet)
+    """Show progress on stderr until the Run is sealed (at most WAIT_S_MAX).
+
+    A line a phase; in a terminal the current phase has a live bar.
+    """
+    console = Console(stderr=True, quiet=quiet, highlight=False)
     total = int(run.plan["sandbox_count"])
     columns = (
-        TextColumn("[bold]{task.description:<52}"),
-        BarColumn(bar_width=30),
+        TextColumn("  "),
+        BarColumn(bar_width=24),
         TextColumn("{task.fields[figures]}"),
         TimeElapsedColumn(),
     )
     deadline = time.monotonic() + WAIT_S_MAX
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
-        task = progress.add_task("queued", total=total, figures="")
+    live = console.is_terminal and not quiet
+    with Progress(
+        *columns,
+        console=console,
+        refresh_per_second=4,
+        transient=True,
+        disable=not live,
+    ) as progress:
+        task = progress.add_task("", total=total, figures="")
         state = ""
         while time.monotonic() < deadline:
             run.refresh_from_db()
-            counts = supervise.progress(run)
             if run.state != state:
                 state = run.state
-                says = _SAYS.get(State(state), "")
-                if not console.is_terminal:
-                    console.print(f"{state}: {says}")
-            figures = (
-                f"alive {counts['alive']:,} of {total:,} · sent {counts['sent']:,} · "
-                f"failed {counts['failed'] + counts['dead']:,}"
-            )
-            progress.update(
-                task,
-                description=f"{state}: {_SAYS.get(State(state), '')}",
-                completed=counts["ready"],
-                figures=figures,
-            )
+                name = state.replace("_", " ")
+                console.print(f"{name:<13} {_SAYS[State(state)]}")
             if run.state == State.SEALED:
                 return
+            counts = supervise.progress(run)
+            failed = counts["failed"] + counts["dead"]
+            progress.update(
+                task,
+                completed=counts["alive"],
+                figures=f"{counts['alive']:,} of {total:,} alive, {failed:,} failed",
+            )
             mind()
             close_old_connections()
             time.sleep(POLL_S)

@@ -13,7 +13,9 @@ from django.views.decorators.http import require_GET
 from markdown_it import MarkdownIt
 
 from runs.api.shapes import run_json
+from runs.headline import headline
 from runs.leaderboard import board_json, class_plans, current_boards
+from runs.models import State
 from runs.views.runs import visible_to
 
 SHOWN_ON_FRONT = 5
@@ -21,10 +23,10 @@ SHOWN_ON_FRONT = 5
 
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    latest = [
-        {"run": run, "json": run_json(run)}
-        for run in visible_to(request)[:SHOWN_ON_FRONT]
-    ]
+    latest = []
+    for run in visible_to(request).exclude(state=State.DRAFT)[:SHOWN_ON_FRONT]:
+        shown = run_json(run)
+        latest.append({"run": run, "json": shown, "headline": headline(shown)})
     return render(request, "runs/home.html", {"latest": latest, "rows": latest})
 
 

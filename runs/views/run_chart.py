@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
@@ -12,6 +13,7 @@ from runs import charts, lifecycle, results
 from runs.errors import QueryError
 from runs.models import Run, State
 from runs.views.runs import visible_to
+from shardagent.wire import Plan
 
 CURVE_POINTS = 800
 _STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
@@ -37,17 +39,32 @@ def run_chart(request: HttpRequest, code: str) -> HttpResponse:
 
 def _curve_figure(found: Run, *, corrected: bool) -> dict[str, Any]:
     plan = lifecycle.plan_of(found)
-    step_ms = _step_ms(found)
-    curve = results.curve(found, step_ms, corrected=corrected)
-    if curve is None or not curve["points"]:
+    curve = results.curve(found, _step_ms(found), corrected=corrected)
+    points = (curve or {}).get("points") or []
+    if found.state != State.SEALED:
+        points = _settled(points, plan)
+    if not points:
         return {"why": _no_curve(found)}
     summary = found.summary or {}
     return charts.curve_figure(
-        curve["points"],
+        points,
         target=plan.target or plan.sandbox_count,
-        phases=_phases(found, curve["points"][-1]["elapsed_ms"] / 1_000),
+        phases=_phases(found, points[-1]["elapsed_ms"] / 1_000),
         clock_bound_us=summary.get("clock_bound_us") if corrected else None,
+        live=found.state != State.SEALED,
     )
+
+
+def _settled(points: Sequence[Mapping[str, int]], plan: Plan) -> list[Any]:
+    """A live curve as far as a probe of each Sandbox can have come in.
+
+    After that proven(t) falls only because the next answers are not here yet.
+    """
+    if not points:
+        return []
+    lag_ms = 1_000 * (plan.probe_interval_s + 2 * plan.flush_interval_s)
+    until = points[-1]["elapsed_ms"] - lag_ms
+    return [point for point in points if point["elapsed_ms"] <= until]
 
 
 def _deaths_figure(found: Run) -> dict[str, Any]:

@@ -162,7 +162,10 @@ def _lives_context(
     except QueryError:
         return {"unread": True}
     t0 = found.t0_us
-    axis = axis_of(rows, health, _elapsed(found.t_destroy_us, t0) or 0)
+    ends = found.t_destroy_us
+    if found.state != State.SEALED:  # what is to come is not drawn
+        ends = lifecycle.now_us(found)
+    axis = axis_of(rows, health, _elapsed(ends, t0) or 0)
     counts = Counter(row["outcome"] for row in rows)
     wanted = [r for r in rows if not query.outcome or r["outcome"] == query.outcome]
     begin = (query.page - 1) * STRIPS_PAGE

@@ -28,6 +28,15 @@ PLAN: Mapping[str, Any] = {
     "create_timeout_s": 4,
     "hold_s": 6,
 }
+LOCAL_PLAN: Mapping[str, Any] = {
+    "provider": "local",
+    "ready_command": ["sh", "-c", "echo ready"],
+    "ready_expect": "^ready",
+    "spec": {"cpu": 1, "memory_mb": 32},
+    "create_timeout_s": 30,
+    "ready_timeout_s": 30,
+    "hold_s": 6,
+}
 SANDBOXES, SHARDS_PER_HOST, PER_SHARD = 80, 2, 20
 OF_A_HOST = SHARDS_PER_HOST * PER_SHARD
 
@@ -47,8 +56,8 @@ class Drill:
     unobserved: Mapping[str, int] = field(default_factory=dict)
     not_attempted: Mapping[str, int] = field(default_factory=dict)
     environment: Callable[[Path], dict[str, str]] | None = None
-    end_reason: str = "completed"
-    altered: bool = False  # the record itself is harmed: verify must still agree
+    plan: Mapping[str, Any] = field(default_factory=lambda: PLAN)
+    aborted: tuple[str, ...] = ()  # phases in which it ends the Run
 
 
 def kill_agent(ground: Ground, phase: str) -> None:
@@ -215,7 +224,7 @@ DRILLS: tuple[Drill, ...] = (
     Drill("full_spool", "disk full in the agents' spool (a tmpfs)", fill_spool,
           environment=small_spool),
     Drill("corrupt_segment", "a stored segment altered in the bucket", corrupt_segment,
-          phases=("bursting", "holding"), altered=True,
+          phases=("bursting", "holding"),
           unobserved=dict.fromkeys(("bursting", "holding"), PER_SHARD)),
     Drill("step_forward", "the site's wall clock steps an hour ahead",
           step_clock(HOUR_S), environment=stepping_clock),
@@ -225,8 +234,11 @@ DRILLS: tuple[Drill, ...] = (
           phases=("arming", "bursting", "holding")),
     Drill("kill_fleet", "SIGKILL every agent", kill_fleet,
           phases=("bursting", "holding", "tearing_down"), unobserved=_ALL),
-    Drill("abort", "the Run is aborted", abort, end_reason="aborted",
-          phases=("draft", "queued", "provisioning", "arming", "bursting", "holding"),
+    Drill("kill_agent_local", "SIGKILL an agent whose sandboxes are processes here",
+          kill_agent, phases=("holding",), unobserved=_KILLED, plan=LOCAL_PLAN),
+    Drill("abort", "the Run is aborted", abort,
+          phases=("draft", "queued", "provisioning", *PHASES, "collecting"),
+          aborted=("draft", "queued", "provisioning", "arming", "bursting", "holding"),
           not_attempted=dict.fromkeys(
               ("draft", "queued", "provisioning", "arming", "bursting"), SANDBOXES)),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.embedded import Site, quick_plan
-from tests.faults.drills import PLAN, SANDBOXES, Drill, Skip
+from tests.faults.drills import SANDBOXES, Drill, Skip
 from tests.faults.ground import ENVIRONMENT, Ground, differences
 
 OUTCOMES = (
@@ -73,7 +73,7 @@ def _site(drill: Drill) -> Iterator[Site]:
 def hold_at(drill: Drill, phase: str, site: Site) -> Result:
     """One Run with one fault."""
     began = time.monotonic()
-    ground = Ground(site, dict(PLAN))
+    ground = Ground(site, dict(drill.plan))
     try:
         if drill.name == "abort" and phase in ("draft", "queued"):
             _begin_waiting(ground, phase)
@@ -97,7 +97,7 @@ def hold_at(drill: Drill, phase: str, site: Site) -> Result:
         loss.events,
         shown,
         (run["reaped"] or {}).get("listed", 0),
-        ground.record.alive_after_reaping(),
+        ground.alive_after(),
         run["verdict"]["level"],
         round(time.monotonic() - began, 1),
         wrong=tuple(_wrong(drill, phase, run, ground, found)),
@@ -134,7 +134,8 @@ def _wrong(
         yield f"the counts do not close: {counts}"
     if counts["total"] != SANDBOXES:
         yield f"{counts['total']} Sandboxes of {SANDBOXES}"
-    if run["end_reason"] != drill.end_reason:
+    aborted = phase in drill.aborted
+    if run["end_reason"] != ("aborted" if aborted else "completed"):
         yield f"ended {run['end_reason']} ({run['end_detail']})"
     for name, allowed in (
         ("unobserved", drill.unobserved),
@@ -142,11 +143,11 @@ def _wrong(
     ):
         if counts[name] > allowed.get(phase, 0):
             yield f"{counts[name]} {name}, at most {allowed.get(phase, 0)} were due"
-    if drill.end_reason == "completed":
+    if not aborted:
         due = SANDBOXES - drill.unobserved.get(phase, 0)
         if counts["success"] < due:
             yield f"{counts['success']} success of at least {due}"
-    if alive := ground.record.alive_after_reaping():
+    if alive := ground.alive_after():
         yield f"{alive} sandboxes alive after the reaper"
     if twice := ground.record.created_twice():
         yield f"{twice} sandboxes created twice"

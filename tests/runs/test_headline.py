@@ -54,6 +54,9 @@ def told(state: str = "sealed", **changes: Any) -> dict[str, Any]:
         ),
         (told("bursting"), "620 of 1,000 sandboxes answer so far"),
         (told("holding"), "600 of 1,000 sandboxes are being held"),
+        (told("tearing_down", now_us=29 * S), "600 of 1,000 sandboxes are being held"),
+        (told("tearing_down", now_us=31 * S), "Asking 600 sandboxes one last time"),
+        (told("tearing_down", now_us=41 * S), "Destroying what was created of 1,000"),
     ],
 )
 def test_the_headline_is_a_sentence_with_its_number(
@@ -110,7 +113,7 @@ def test_what_is_awaited_has_a_limit(
 
 
 def test_phases_are_over_now_or_to_come() -> None:
-    found = {phase["name"]: phase["is"] for phase in headline.phases("holding")}
+    found = {phase["name"]: phase["is"] for phase in headline.phases(told("holding"))}
     assert found["burst"] == "over"
     assert found["hold"] == "now"
     assert found["teardown"] == "to-come"

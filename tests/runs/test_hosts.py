@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from runs import hosts, lifecycle
-from runs.models import Attempt, Host, Run
-from tests.runs.factories import make_host, make_run
+from runs.models import Attempt, Host, Run, State
+from tests.runs.factories import make_host, make_run_in
 
 pytestmark = pytest.mark.django_db
 SECOND_US = 1_000_000
@@ -30,8 +30,8 @@ def heard(run: Run, ago_s: float, **fields: Any) -> None:
 
 @pytest.fixture
 def run() -> Run:
-    run = make_run()
-    make_host(run, shards=(0, 1))
+    run = make_run_in(State.ARMING)
+    make_host(run, 0, 1)
     return run
 
 

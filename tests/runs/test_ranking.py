@@ -75,3 +75,28 @@ def test_a_class_changes_with_the_load_but_not_with_the_note() -> None:
     plan = {"sandbox_count": 10, "hold_s": 60, "note": "x"}
     assert class_of(plan) == class_of({**plan, "note": "y"})
     assert class_of(plan) != class_of({**plan, "hold_s": 61})
+
+
+def test_a_barred_run_is_listed_and_does_not_count() -> None:
+    launches = runs("p", 900, 910, 920)
+    launches += [replace(RUN, code="q", provider="p", barred=("quota-bound",))]
+    (board,) = boards(launches, TODAY)
+    (place,) = board.places
+    assert (len(place.used), len(place.launched)) == (3, 4)
+    assert place.share_held == 0.91
+
+
+def test_hosts_that_differ_widen_the_interval() -> None:
+    """The same three Runs, once carried by like hosts, once by very unlike ones."""
+
+    def interval(by_shard: tuple[tuple[int, int], ...]) -> float:
+        (board,) = boards(runs("p", 900, 900, 900, by_shard=by_shard), TODAY)
+        (place,) = board.places
+        assert place.low is not None
+        assert place.high is not None
+        assert place.low <= 0.9 <= place.high
+        return place.high - place.low
+
+    assert interval(()) == 0
+    assert interval(((90, 10),)) == 0
+    assert interval(((0, 1), (100, 9))) > 0.05

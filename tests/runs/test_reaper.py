@@ -10,7 +10,7 @@ from runs.models import Attempt, State
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Listed, Sent, Wanted
 from shardagent.wire import Finish
-from tests.runs.factories import make_host, make_run
+from tests.runs.factories import make_host, make_run_in
 from tests.shardagent.fake_provider import FakeProvider, World
 
 LABELS = {"run": "alpha-1"}
@@ -98,14 +98,14 @@ async def test_a_provider_that_does_not_answer_is_said_to_be_unknown() -> None:
 @pytest.mark.parametrize("state", [State.ARMING, State.HOLDING, State.TEARING_DOWN])
 def test_a_run_that_lives_is_not_reaped(state: State) -> None:
     with pytest.raises(StateError, match="abort it first"):
-        reaper.look(make_run(state=state), destroy=True)
+        reaper.look(make_run_in(state), destroy=True)
 
 
 @pytest.mark.django_db
 def test_creates_of_a_lost_agent_are_waited_for() -> None:
-    run = make_run(state=State.COLLECTING)
+    run = make_run_in(State.COLLECTING)
     now = lifecycle.now_us(run)
-    make_host(run, shards=(0, 1, 2))
+    make_host(run, 0, 1, 2)
     run.t0_us = now
     plan = lifecycle.plan_of(run)
     done = {"finished": Finish.DONE, "heard_t0": True}
@@ -118,7 +118,7 @@ def test_creates_of_a_lost_agent_are_waited_for() -> None:
 
 @pytest.mark.django_db
 def test_the_result_is_kept_and_journalled_once() -> None:
-    run = make_run(state=State.COLLECTING)
+    run = make_run_in(State.COLLECTING)
     figures = {"listed": 2, "destroyed": 2, "left": 0}
     assert lifecycle.reaped(run, figures)
     assert not lifecycle.reaped(run, figures)

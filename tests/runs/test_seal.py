@@ -8,7 +8,7 @@ import pytest
 from runs import claims, objects, seal
 from runs.errors import ObjectsError
 from runs.models import Run, State
-from tests.runs.factories import make_run
+from tests.runs.factories import make_run_in
 
 pytestmark = pytest.mark.django_db
 REAPED = {"listed": 0, "destroyed": 0, "left": 0}
@@ -23,7 +23,7 @@ def store_away(settings: Any) -> Iterator[None]:
 
 
 def test_sealing_waits_for_a_store_that_is_away(store_away: None) -> None:
-    run = make_run(state=State.COLLECTING, reaped=REAPED)
+    run = make_run_in(State.COLLECTING, reaped=REAPED)
     with pytest.raises(ObjectsError):
         seal.seal(run.pk)
     run.refresh_from_db()
@@ -35,7 +35,7 @@ def test_sealing_waits_for_a_store_that_is_away(store_away: None) -> None:
 
 @pytest.mark.parametrize("work", ["seal", "ingest", "tick"])
 def test_sealing_waits_for_whoever_is_at_work(work: claims.Work) -> None:
-    run = make_run(state=State.COLLECTING, reaped=REAPED)
+    run = make_run_in(State.COLLECTING, reaped=REAPED)
     assert claims.take(run.pk, work, 10)
     assert not seal.seal(run.pk)
 
@@ -52,5 +52,5 @@ def test_sealing_waits_for_whoever_is_at_work(work: claims.Work) -> None:
 def test_a_run_is_sealed_once_it_was_collected_and_reaped(
     state: State, reaped: dict[str, int] | None, *, due: bool
 ) -> None:
-    run: Run = make_run(state=state, reaped=reaped)
+    run: Run = make_run_in(state, reaped=reaped)
     assert seal.is_due(run.pk) is due

@@ -71,10 +71,9 @@ class Command(BaseCommand):
         launch(run, "make demo")
         began = time.monotonic()
         wait_until_sealed(run, installation.mind, quiet=False)
-        self._say(
-            f"sealed {time.monotonic() - began:.0f} s after launch: "
-            f"{installation.url}/runs/{run.code}"
-        )
+        took_s = time.monotonic() - began
+        self._say(f"sealed {took_s:.0f} s after launch; {_headline(run)}")
+        self._say(f"the Run's page   {installation.url}/runs/{run.code}")
         return run
 
     def _serve(self, installation: Installation, run: Run) -> None:
@@ -94,6 +93,17 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         self.stderr.write(line)
         self.stderr.flush()
+
+
+def _headline(run: Run) -> str:
+    summary = run.summary or {}
+    held, verdict = summary.get("held"), summary.get("verdict", {}).get("level")
+    if not held:
+        return f"no hold was measured; the rig is {verdict}"
+    return (
+        f"{held['proven']:,} of {run.plan['target']:,} were alive together for the "
+        f"whole {run.plan['hold_s']:g} s hold; the rig is {verdict}"
+    )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

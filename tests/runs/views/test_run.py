@@ -144,6 +144,14 @@ def test_the_chart_has_the_four_lines(operator: Client, make_run: MakeRun) -> No
     assert deaths["data"][1]["name"] == "dead"
 
 
+def test_a_live_curve_ends_where_probes_can_have_confirmed_it(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run(state="holding", plan={"probe_interval_s": 3, "flush_interval_s": 2})
+    figure = operator.get("/runs/alpha-1/chart").json()
+    assert max(figure["data"][0]["x"]) <= 41
+
+
 @pytest.mark.parametrize("query", ["of=lies", "clock=sundial"])
 def test_a_bad_chart_is_400(operator: Client, make_run: MakeRun, query: str) -> None:
     make_run()

@@ -35,7 +35,7 @@ def test_next_with_errors_skips_clean_shards(
 ) -> None:
     make_run()
     said = body(operator, PAGE)
-    assert 'data-next-troubled href="/runs/alpha-1/shards/7"' in said
+    assert 'data-next-troubled title="key e" href="/runs/alpha-1/shards/7"' in said
     assert "data-next-troubled" not in body(operator, "/runs/alpha-1/shards/9")
 
 

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from runs import hosts, lifecycle
+from runs.heartbeats import _Waiting, record
+from runs.models import Attempt, Host, Run
+from shardagent.wire import Beat, Counts, Finish, Lease, ShardPhase
+from tests.runs.factories import (
+    make_arming_run,
+    make_beat,
+    make_report,
+    make_request,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def hear(run: Run, host: int, *beats: Beat, at_us: int = 5) -> object:
+    row = Host.objects.get(run=run, index=host)
+    (heard,) = record(
+        [_Waiting(run.pk, row.pk, at_us, make_request(run, host, *beats))]
+    )
+    return heard
+
+
+def test_a_beat_is_kept_and_answered_with_the_instants() -> None:
+    run = make_arming_run()
+    lifecycle.release(run, 77, "all are armed")
+    beat = make_beat(1, counts=Counts(sent=10, ready=9), connections=4)
+    heard = hear(run, 1, beat)
+    assert heard.instants.t0_us == 77  # type: ignore[attr-defined]
+    attempt = Attempt.objects.get(run=run, shard=1)
+    assert (attempt.heard_at_us, attempt.ready, attempt.connections) == (5, 9, 4)
+    assert attempt.phase == ShardPhase.ARMED
+
+
+def test_one_request_speaks_for_many_shards() -> None:
+    run = make_arming_run(fleet={"driver": "local", "shards_per_host": 3})
+    hear(run, 0, *(make_beat(shard, finished=Finish.DONE) for shard in range(3)))
+    assert run.attempts.filter(finished="done").count() == 3
+
+
+def test_a_host_cannot_speak_for_the_shard_of_another() -> None:
+    run = make_arming_run()
+    hear(run, 0, make_beat(2, segments=[make_report()]))
+    assert Attempt.objects.get(run=run, shard=2).heard_at_us is None
+    assert run.segments.count() == 0
+
+
+def test_segments_are_reported_once_however_often_they_are_told() -> None:
+    run = make_arming_run()
+    for _ in range(3):
+        hear(run, 0, make_beat(0, segments=[make_report(0), make_report(1)]))
+    assert list(run.segments.values_list("seq", flat=True)) == [0, 1]
+
+
+def test_a_fenced_attempt_is_told_and_its_segments_are_still_facts() -> None:
+    run = make_arming_run()
+    lost = Attempt.objects.get(run=run, shard=0)
+    hosts.replace(run, [lost])
+    heard = hear(run, 0, make_beat(0, segments=[make_report()]))
+    assert heard.fenced == [Lease(shard=0, attempt=0)]  # type: ignore[attr-defined]
+    lost.refresh_from_db()
+    assert lost.heard_at_us is None
+    assert run.segments.count() == 1
+    fresh = Attempt.objects.get(run=run, shard=0, number=1)
+    assert fresh.host.index == 3
+
+
+def test_replacing_twice_makes_one_new_attempt() -> None:
+    run = make_arming_run()
+    lost = list(Attempt.objects.filter(run=run, shard=0))
+    hosts.replace(run, lost)
+    hosts.replace(run, lost)
+    assert list(
+        run.attempts.filter(shard=0).order_by("number").values_list("number", flat=True)
+    ) == [0, 1]
