@@ -33,6 +33,7 @@ EMPTY_LISTINGS = 2  # one after another: then nothing is left
 PAUSE_S = 0.5  # between two listings
 LATE_CREATE_S = 5.0  # after its timeout a create may still bring a sandbox
 CLAIM_S = REAP_LIMIT_S + 60
+_IN_GOOD_ORDER = (Finish.DONE, Finish.ABORTED, Finish.FENCED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ def settled_us(run: Run, plan: Plan) -> int:
     """
     if run.t0_us is None:
         return 0
-    well = {"finished": Finish.DONE, "orphaned": 0}
-    if not run.attempts.exclude(**well).filter(heard_t0=True).exists():
+    # Whether T0 was heard does not matter: the echo comes a heartbeat later.
+    well = {"finished__in": _IN_GOOD_ORDER, "orphaned": 0}
+    if not run.attempts.exclude(**well).filter(heard_at_us__isnull=False).exists():
         return 0
     after_s = burst_s(plan) + plan.create_timeout_s + LATE_CREATE_S
     return run.t0_us + round(after_s * 1e6)

@@ -182,7 +182,7 @@ def kill_fleet(ground: Ground, phase: str) -> None:
 
 def abort(ground: Ground, phase: str) -> None:
     if phase != "draft":
-        ground.reach(phase)
+        ground.reach_into(phase)
     ground.struck()
     ground.site.post(f"/runs/{ground.code}/abort")
 

@@ -108,7 +108,7 @@ def test_creates_of_a_lost_agent_are_waited_for() -> None:
     make_host(run, 0, 1, 2)
     run.t0_us = now
     plan = lifecycle.plan_of(run)
-    done = {"finished": Finish.DONE, "heard_t0": True}
+    done = {"finished": Finish.DONE, "heard_at_us": now}
     Attempt.objects.filter(run=run).update(**done)
     assert reaper.settled_us(run, plan) == 0
     Attempt.objects.filter(run=run, shard=1).update(finished="")
