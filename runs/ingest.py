@@ -10,15 +10,15 @@ from __future__ import annotations
 import time
 
 from runs import claims, lifecycle
+from runs.clickhouse import client, sandboxes, summary
 from runs.clickhouse import ingest as clickhouse_ingest
-from runs.clickhouse import sandboxes, summary
 from runs.clickhouse.facts import live_facts
 from runs.models import Run, Segment, State
 from runs.storage import object_store
 from shardagent.wire import segment_key
 
 CLAIM_S = 120
-SEGMENTS_PER_PASS_MAX = 2_000
+SEGMENTS_PER_PASS_MAX = 1_000
 REST_SHARE = 2.0  # at least so long as the last pass took, times this, between passes
 _IDLE = (State.DRAFT, State.QUEUED, State.SEALED)
 _rest_until: dict[int, float] = {}  # by run id, monotonic s; a hint, not a lock
@@ -46,6 +46,7 @@ def ingest(run_id: int) -> int:
         )
         if rows:
             _insert(run, rows)
+            client.let_go_of_memory()
         return len(rows)
     finally:
         claims.give_back(run_id, "ingest")

@@ -18,6 +18,22 @@ from runs.errors import QueryError
 from shardagent.wire import Plan
 
 KEYS_MAX = 1_000  # objects a statement
+# Beside a live Run little memory counts, at the end of one speed does. Blocks are of
+# so many objects, each up to 1 MiB before it is taken apart.
+LIVE_SETTINGS = {
+    "max_block_size": 16,
+    "max_threads": 1,
+    "max_parsing_threads": 1,
+    "max_download_threads": 1,
+    "max_insert_threads": 1,
+    "min_insert_block_size_rows": 32_768,
+    "min_insert_block_size_bytes": 16 * 1024 * 1024,
+}
+SEALING_SETTINGS = {
+    "max_block_size": 32,
+    "min_insert_block_size_rows": 131_072,
+    "min_insert_block_size_bytes": 64 * 1024 * 1024,
+}
 # zstd, zlib, checksum, and ends of data that come too early.
 CORRUPT_CODES = frozenset({561, 354, 40, 271, 33, 32, 117})
 _ABSENT = "HTTP response code: 404:"  # not "404": a key may hold that
@@ -144,7 +160,7 @@ def _read(
                 shard_count=shard_count(plan),
             ),
             name="ingest_segments",
-            settings=READ_SETTINGS,
+            settings=READ_SETTINGS | (SEALING_SETTINGS if prefix else LIVE_SETTINGS),
         )
     except QueryError as error:
         absent = error.code == 499 and _ABSENT in str(error)

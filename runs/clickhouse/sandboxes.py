@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from runs.clickhouse import client
@@ -22,6 +22,7 @@ JUDGEMENT_DIR = Path(__file__).parent / "judgement"
 TABLES = ("attempts", "sandboxes")
 STATEMENTS = ("attempts.sql", "sandboxes.sql")
 NETWORK_WINDOW_US = 10_000_000
+SANDBOXES_A_STATEMENT = 5_000
 DRIFT_DIVISOR = 10_000  # 100 ppm
 TICK_US = 250_000
 # ticks gained >= 0.8 * gap / 250 ms - 2, in integers
@@ -49,7 +50,6 @@ def classify(run: RunFacts, shards: Sequence[int] | None, *, final: bool) -> Non
         return
     whole = final and shards is None
     prefix = STAGING if whole else ""
-    names = _names(run, shards, final=final) | {"prefix": prefix}
     if whole:
         for table in TABLES:
             partition = code_literal(run.code)
@@ -57,27 +57,36 @@ def classify(run: RunFacts, shards: Sequence[int] | None, *, final: bool) -> Non
                 f"ALTER TABLE {prefix}{table} DROP PARTITION {partition}",
                 name="classify",
             )
-    for name in STATEMENTS:
-        statement = (JUDGEMENT_DIR / name).read_text()
-        client.command(
-            _NAME.sub(lambda found: names[found[1]], statement), name="classify"
-        )
+    statements = [(JUDGEMENT_DIR / name).read_text() for name in STATEMENTS]
+    for part in _parts(run, shards):
+        names = _names(run, part, final=final) | {"prefix": prefix}
+        for statement in statements:
+            client.command(_filled(statement, names), name="classify")
     if whole:
         for table in TABLES:
             put_in_place(table, run.code, name="classify")
 
 
-def _names(
-    run: RunFacts, shards: Sequence[int] | None, *, final: bool
-) -> dict[str, str]:
+def _parts(run: RunFacts, shards: Sequence[int] | None) -> Iterator[Sequence[int]]:
+    """Shards that are judged by one statement: its memory grows with them."""
+    chosen = range(run.shard_count) if shards is None else sorted(shards)
+    size = max(1, SANDBOXES_A_STATEMENT // max(1, run.sandboxes_per_shard))
+    for at in range(0, len(chosen), size):
+        yield chosen[at : at + size]
+
+
+def _filled(statement: str, names: Mapping[str, str]) -> str:
+    return _NAME.sub(lambda found: names[found[1]], statement)
+
+
+def _names(run: RunFacts, shards: Sequence[int], *, final: bool) -> dict[str, str]:
     """What stands for each <name> in the statements; all of it literals."""
-    every = f"range(toUInt32({int(run.shard_count)}))"
     clock_id = None if run.clock_id is None else literal(run.clock_id)
     return {
         "run": code_literal(run.code),
         "revision": str(time.time_ns()),
-        "of_shards": "" if shards is None else f"AND shard IN {integers(shards)}",
-        "planned_shards": every if shards is None else integers(shards),
+        "of_shards": f"AND shard IN {integers(shards)}",
+        "planned_shards": integers(shards),
         "clock": f"AND ifNull(clock_id, {clock_id}) = {clock_id}" if clock_id else "",
         "sandbox_count": str(int(run.sandbox_count)),
         "per_shard": str(int(run.sandboxes_per_shard)),

@@ -57,6 +57,7 @@ class Drill:
     not_attempted: Mapping[str, int] = field(default_factory=dict)
     environment: Callable[[Path], dict[str, str]] | None = None
     plan: Mapping[str, Any] = field(default_factory=lambda: PLAN)
+    fails: tuple[str, ...] = ()  # phases in which the Run may end as failed
     aborted: tuple[str, ...] = ()  # phases in which it ends the Run
 
 
@@ -232,7 +233,7 @@ DRILLS: tuple[Drill, ...] = (
           step_clock(-HOUR_S), environment=stepping_clock),
     Drill("two_agents", "a second agent with the token of a living one", second_agent,
           phases=("arming", "bursting", "holding")),
-    Drill("kill_fleet", "SIGKILL every agent", kill_fleet,
+    Drill("kill_fleet", "SIGKILL every agent", kill_fleet, fails=("bursting", "holding"),
           phases=("bursting", "holding", "tearing_down"), unobserved=_ALL),
     Drill("kill_agent_local", "SIGKILL an agent whose sandboxes are processes here",
           kill_agent, phases=("holding",), unobserved=_KILLED, plan=LOCAL_PLAN),

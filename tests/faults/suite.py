@@ -98,7 +98,7 @@ def hold_at(drill: Drill, phase: str, site: Site) -> Result:
         shown,
         (run["reaped"] or {}).get("listed", 0),
         ground.alive_after(),
-        run["verdict"]["level"],
+        _verdict(run["verdict"]),
         round(time.monotonic() - began, 1),
         wrong=tuple(_wrong(drill, phase, run, ground, found)),
     )
@@ -115,6 +115,13 @@ def _begin_waiting(ground: Ground, phase: str) -> None:
     ground.launch()
     ground.undo.append(lambda: site.post(f"/runs/{first}/abort"))
     ground.undo.append(lambda: site.until_state(first, "sealed"))
+
+
+def _verdict(found: Any) -> str:
+    """The level, and which checks it is by."""
+    level = str(found["level"])
+    checks = [r["check"] for r in found["reasons"] if r["level"] == level]
+    return f"{level} ({', '.join(checks)})" if checks else level
 
 
 def _restore(site: Site) -> None:
@@ -135,7 +142,8 @@ def _wrong(
     if counts["total"] != SANDBOXES:
         yield f"{counts['total']} Sandboxes of {SANDBOXES}"
     aborted = phase in drill.aborted
-    if run["end_reason"] != ("aborted" if aborted else "completed"):
+    ends = {"aborted"} if aborted else {"completed"}
+    if run["end_reason"] not in ends | ({"failed"} if phase in drill.fails else set()):
         yield f"ended {run['end_reason']} ({run['end_detail']})"
     for name, allowed in (
         ("unobserved", drill.unobserved),
