@@ -43,7 +43,6 @@ class Installation:
         self._children: list[Child] = []
         self._server: Any = None
         self._worker: Any = None
-        self._ticker: Any = None
 
     @property
     def url(self) -> str:
@@ -68,13 +67,10 @@ class Installation:
             self._children[-1].start()
         prepare()
         from runs import supervise
-        from runs.actors import Ticker
 
         supervise.listen_again()
         self._serve(listening)
         self._worker = start_workers(settings.WORKER_THREADS)
-        self._ticker = Ticker()
-        self._ticker.start()
 
     def mind(self) -> None:
         """To be called every second or so: restarts a child that died."""
@@ -83,8 +79,6 @@ class Installation:
 
     def stop(self) -> None:
         """Within 10 s: no child of ours is left."""
-        if self._ticker is not None:
-            self._ticker.stop()
         if self._server is not None:
             # Requests under way fail when it closes; nobody needs to hear of them.
             logging.getLogger("waitress").setLevel(logging.CRITICAL)

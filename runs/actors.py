@@ -8,11 +8,8 @@ because the next second brings another.
 from __future__ import annotations
 
 import logging
-import threading
 
 import dramatiq
-from django.conf import settings
-from django.db import close_old_connections
 
 from runs import ingest, reaper, rebuild, seal, supervise
 from runs.models import Run, State
@@ -64,23 +61,3 @@ def look_after() -> None:
     stale = Run.objects.filter(stale=True).order_by("?").values_list("id", flat=True)
     for run_id in stale[:1]:
         rebuild_run.send(run_id)
-
-
-class Ticker(threading.Thread):
-    """Calls look_after each second until stopped; a failing broker is waited out."""
-
-    def __init__(self) -> None:
-        super().__init__(name="ticker", daemon=True)
-        self._stop_asked = threading.Event()
-
-    def run(self) -> None:
-        while not self._stop_asked.wait(settings.RUN_TICK_INTERVAL_S):
-            try:
-                look_after()
-            except Exception:  # the broker or the database is away: try again
-                log.warning("cannot send ticks", exc_info=log.isEnabledFor(10))
-            finally:
-                close_old_connections()
-
-    def stop(self) -> None:
-        self._stop_asked.set()
