@@ -7,6 +7,7 @@ happens, so that a restart finds its ports and folders free.
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -21,7 +22,8 @@ log = logging.getLogger(__name__)
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 4.0
 RESTARTS_MAX = 100
-RESTART_PAUSE_S = 1.0
+# Fault drills hold a dead child down for longer.
+RESTART_PAUSE_S = float(os.environ.get("HOLDFAST_TEST_CHILD_DOWN_S") or 1.0)
 _PR_SET_PDEATHSIG = 1
 _LEASH = (
     "import ctypes, os, signal, sys;"

@@ -152,13 +152,15 @@ class Installation:
 
 def prepare() -> None:
     """Migrations, static files, the bucket and ClickHouse's tables."""
-    from runs import objects
+    from runs import objects, rebuild
     from runs.clickhouse import client
 
     call_command("migrate", verbosity=0, interactive=False)
     call_command("collectstatic", verbosity=0, interactive=False)
     objects.make_bucket()
-    client.migrate()
+    if not client.is_current():
+        rebuild.mark_stale()  # first, so that nobody forgets it who is killed here
+        client.migrate()
 
 
 def start_workers(threads: int) -> Any:

@@ -14,7 +14,7 @@ import dramatiq
 from django.conf import settings
 from django.db import close_old_connections
 
-from runs import ingest, seal, supervise
+from runs import ingest, reaper, rebuild, seal, supervise
 from runs.models import Run, State
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,9 @@ _IDLE = (State.DRAFT, State.SEALED)
 @dramatiq.actor(queue_name="supervise", max_retries=0, time_limit=60_000, max_age=3_000)
 def tick_run(run_id: int) -> None:
     supervise.tick(run_id)
-    if seal.is_due(run_id):
+    if reaper.is_due(Run.objects.get(pk=run_id)):
+        reap_run.send(run_id)
+    elif seal.is_due(run_id):
         seal_run.send(run_id)
     elif ingest.is_due(run_id):
         ingest_run.send(run_id)
@@ -42,11 +44,26 @@ def seal_run(run_id: int) -> None:
     seal.seal(run_id)
 
 
+@dramatiq.actor(
+    queue_name="supervise", max_retries=0, time_limit=240_000, max_age=5_000
+)
+def reap_run(run_id: int) -> None:
+    reaper.reap(run_id)
+
+
+@dramatiq.actor(queue_name="record", max_retries=0, time_limit=3_600_000, max_age=5_000)
+def rebuild_run(run_id: int) -> None:
+    rebuild.refresh(run_id)
+
+
 def look_after() -> None:
-    """Send a tick for each Run that is not over."""
+    """Send a tick for each Run that is not over, and rebuild one that is stale."""
     unsealed = Run.objects.exclude(state__in=_IDLE).values_list("id", flat=True)
     for run_id in unsealed[:UNSEALED_MAX]:
         tick_run.send(run_id)
+    stale = Run.objects.filter(stale=True).order_by("?").values_list("id", flat=True)
+    for run_id in stale[:1]:
+        rebuild_run.send(run_id)
 
 
 class Ticker(threading.Thread):

@@ -16,6 +16,9 @@ def demo_plan() -> dict[str, Any]:
         "provider": "sim",
         "sandbox_count": sandboxes,
         "sandboxes_per_shard": 100,
+        # Spread over a second or so: two cores cannot send 1,000 creates at one
+        # instant without being the bottleneck, and the verdict would say so.
+        "load": {"shape": "staggered", "stagger_us": 1_000},
         "hold_s": 20,
         "probe_interval_s": 3,
         "probe_timeout_s": 2,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Max
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from runs import lifecycle
 from runs.fleets import Order, fleet_for
+from runs.liveness import SILENT_INTERVALS
 from runs.models import Attempt, Host, Run
 from shardagent.wire import Plan
 
 BATCH = 1_000  # rows a statement
 LAUNCHES_PER_TICK_MAX = 200
+LATE_JOIN_MARGIN_S = 1.0
 
 
 def token_of(run_code: str, host: int) -> str:
@@ -69,6 +73,28 @@ def launch_waiting(run: Run, plan: Plan) -> int:
             reference = dict(fleet.launch(order))
             Host.objects.filter(pk=host.pk).update(reference=reference)
     return waiting.count()
+
+
+def admit(run: Run, host: Host, facts: Mapping[str, Any], plan: Plan) -> bool:
+    """Let a process speak for a host from now on; False where it has to ask again.
+
+    An agent that was started anew takes over once the one before it is silent, and is
+    the only one that is heard after that. Two must never create the same Sandboxes:
+    where T0 is known, another process comes in only when it is too late to create.
+    """
+    now = lifecycle.now_us(run)
+    before = host.facts.get("process")
+    if before and before != facts["process"]:
+        heard = host.attempts.aggregate(last=Max("heard_at_us"))["last"]
+        last = max(heard or 0, host.registered_at_us or 0, run.listening_since_us)
+        interval_s = max(1.0, plan.heartbeat_interval_s)
+        if now - last < SILENT_INTERVALS * interval_s * 1e6:
+            return False
+        closed_s = plan.late_join_s + LATE_JOIN_MARGIN_S
+        if run.t0_us is not None and now < run.t0_us + closed_s * 1e6:
+            return False
+    same = Host.objects.filter(pk=host.pk, registered_at_us=host.registered_at_us)
+    return bool(same.update(registered_at_us=now, facts=dict(facts)))
 
 
 def replace(run: Run, lost: Iterable[Attempt]) -> int:

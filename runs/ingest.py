@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import time
 
-from runs import lifecycle
+from runs import claims, lifecycle
 from runs.clickhouse import ingest as clickhouse_ingest
 from runs.clickhouse import sandboxes, summary
 from runs.clickhouse.facts import live_facts
 from runs.models import Run, Segment, State
 from runs.storage import object_store
-from runs.supervise import claim
 from shardagent.wire import segment_key
 
 CLAIM_S = 120
@@ -35,7 +34,7 @@ def is_due(run_id: int) -> bool:
 
 def ingest(run_id: int) -> int:
     """Insert what is reported and not yet in; returns the number of segments."""
-    if not claim(run_id, "ingest_until_us", CLAIM_S):
+    if not claims.take(run_id, "ingest", CLAIM_S):
         return 0
     started = time.monotonic()
     try:
@@ -49,7 +48,7 @@ def ingest(run_id: int) -> int:
             _insert(run, rows)
         return len(rows)
     finally:
-        Run.objects.filter(pk=run_id).update(ingest_until_us=0)
+        claims.give_back(run_id, "ingest")
         took = time.monotonic() - started
         _rest_until[run_id] = time.monotonic() + took * REST_SHARE
 

@@ -34,6 +34,9 @@ def judge(plan: Plan) -> dict[str, Any]:
         found["steps"] = [asdict(step) for step in climbed]
         found["highest_step_held"] = highest_held(climbed)
     found["latency"] = latencies(facts, plan)
+    found["submission"] = {
+        part: asdict(row) for part, row in latency.by_submission(plan.code).items()
+    }
     found["causes"] = [asdict(row) for row in causes.causes(plan.code)]
     found["verdict"] = judge_rig(facts, plan, found)
     found["labels"] = labels(plan)

@@ -29,6 +29,7 @@ from runs.plan import burst_deadline_us, read_plan
 from shardagent.wire import Plan, Shape
 
 _JOURNALLED = ("end_reason", "end_detail")  # fields told with a change of state
+SEALED = "collected and judged"
 QUEUE_LOCK_MAX = 10_000  # Runs of one credential looked at
 
 
@@ -89,13 +90,17 @@ def arm(run: Run, hosts: int) -> bool:
     )
 
 
-def release(run: Run, t0_us: int, why: str) -> bool:
+def release(run: Run, t0_us: int, why: str, leftovers: int | None = None) -> bool:
+    """Set T0. leftovers: our own sandboxes of earlier Runs; None where unknown."""
+    lines: list[dict[str, Any]] = [{"kind": "released", "t0_us": t0_us}]
+    if leftovers is not None:
+        lines.append({"kind": "leftovers", "count": leftovers})
     return _change(
         run,
         (State.ARMING,),
         State.BURSTING,
         why,
-        lines=[{"kind": "released", "t0_us": t0_us}],
+        lines=lines,
         t0_us=t0_us,
     )
 
@@ -171,13 +176,25 @@ def seal(run: Run, summary: Mapping[str, Any], at_us: int) -> bool:
         run,
         (State.COLLECTING,),
         State.SEALED,
-        "collected and judged",
+        SEALED,
+        at_us=at_us,
         journalled=False,  # the journal is part of what was sealed
         summary=dict(summary),
         sealed_at_us=at_us,
         live=None,
         end_reason=run.end_reason or EndReason.COMPLETED,
     )
+
+
+def reaped(run: Run, figures: Mapping[str, Any]) -> bool:
+    """Keep what the reaper found, once, and journal it."""
+    with transaction.atomic():
+        unreaped = Run.objects.filter(pk=run.pk, reaped__isnull=True)
+        if not unreaped.update(reaped=dict(figures)):
+            return False
+        note(run, [{"kind": "reaped", **figures}])
+    run.refresh_from_db()
+    return True
 
 
 def note(run: Run, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 
 class State(models.TextChoices):
@@ -48,7 +49,7 @@ class Run(models.Model):
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
     )
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=timezone.now)
     launched_at = models.DateTimeField(null=True, blank=True)
 
     # The Run's clock (measurement.md §3): wall and monotonic base on one boot.
@@ -70,13 +71,17 @@ class Run(models.Model):
     )
     end_detail = models.CharField(max_length=500, default="", blank=True)
     world = models.JSONField(default=dict, blank=True)  # address, pid … of a sim world
-    # Wall time until which a worker has the Run to itself, for each kind of work.
+    # The Run's clock until when a worker has the Run to itself, for each kind of work.
     tick_until_us = models.BigIntegerField(default=0)
     ingest_until_us = models.BigIntegerField(default=0)
     seal_until_us = models.BigIntegerField(default=0)
+    reap_until_us = models.BigIntegerField(default=0)
 
     ranked = models.BooleanField(default=False)
+    reaped = models.JSONField(null=True, blank=True)  # reaper.Reaped, once it was
     summary = models.JSONField(null=True, blank=True)
+    # ClickHouse has lost what it knew of the Run (a new schema); summary still stands.
+    stale = models.BooleanField(default=False)
     live = models.JSONField(null=True, blank=True)  # summary so far, while unsealed
     sealed_at_us = models.BigIntegerField(null=True, blank=True)
     published_at = models.DateTimeField(null=True, blank=True)

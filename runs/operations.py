@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
-from runs import rebuild
+from runs import reaper, rebuild
 from runs.errors import RecordError
+from runs.models import Run
 
 
 def rebuild_run(code: str) -> dict[str, Any]:
@@ -36,8 +38,26 @@ def verify_run(code: str) -> dict[str, Any]:
     return {"code": code, "differences": differences}
 
 
+def reap(code: str) -> dict[str, Any]:
+    """Destroy what is left of a Run that is over at its Provider."""
+    return {"code": code, **asdict(reaper.look(_run(code), destroy=True))}
+
+
+def list_leaks(code: str) -> dict[str, Any]:
+    return {"code": code, **asdict(reaper.look(_run(code), destroy=False))}
+
+
+def _run(code: str) -> Run:
+    run = Run.objects.filter(code=code).first()
+    if run is None:
+        raise RecordError(f"no Run has the code {code}")
+    return run
+
+
 BY_NAME: dict[str, Callable[[str], Any]] = {
     "codes": codes,
+    "list_leaks": list_leaks,
+    "reap": reap,
     "rebuild": rebuild_run,
     "verify": verify_run,
 }

@@ -12,32 +12,21 @@ import orjson
 from django.db import transaction
 from pydantic import ValidationError
 
-from runs import lifecycle, objects
+from runs import claims, lifecycle, objects
 from runs.clickhouse import journal
-from runs.errors import RecordError
-from runs.models import EndReason, Run, State, Transition
+from runs.errors import ObjectsError, QueryError, RecordError
+from runs.models import EndReason, Run, Segment, State, Transition
 from runs.plan import read_plan
-from runs.seal import judged
+from runs.seal import judged, record_keys
 from shardagent.wire import Plan
 
 log = logging.getLogger(__name__)
 
 CODE = re.compile(r"[a-z0-9-]{6,40}")
 DIFFERENCES_MAX = 1_000
-_COMPARED = (
-    "outcomes",
-    "held",
-    "peak",
-    "time_to_ms",
-    "implied_peak",
-    "latency",
-    "causes",
-    "verdict",
-    "labels",
-    "certificate",
-    "steps",
-    "highest_step_held",
-)
+REFRESH_CLAIM_S = 1_800
+# Not computed from the segments, or compared one by one.
+_NOT_COMPARED = {"keys", "segments", "sealed_at_us"}
 
 
 def codes() -> Iterator[str]:
@@ -57,14 +46,14 @@ def rebuild(code: str) -> Run:
     if live is not None:
         raise RecordError(f"Run {code} is {live.state} on this site; it is not over")
     stored, plan = stored_plan(code)
-    manifest = _json(f"runs/{code}/manifest.json") or {}
+    manifest = _manifest(code)
     publication = _json(f"runs/{code}/publication.json") or {}
-    sealed_at_us = manifest.get("sealed_at_us") or plan.created_at_us
-    sealed = judged(plan, sealed_at_us=sealed_at_us)
+    sealed_at_us = manifest["sealed_at_us"] if manifest else plan.created_at_us
+    keys = [key for key in record_keys(code) if _counts(manifest, key)]
+    sealed = judged(plan, keys, sealed_at_us=sealed_at_us)
     lines = journal.lines(code)
     ends = [line for line in lines if "end_reason" in line]
     published = bool(publication.get("published"))
-    launched_us = next((x["at_us"] for x in lines if x.get("to") == State.QUEUED), None)
     fields: dict[str, Any] = {
         "provider": plan.provider,
         "state": State.SEALED,
@@ -73,7 +62,9 @@ def rebuild(code: str) -> Run:
         "ranked": plan.ranked,
         "summary": sealed.summary,
         "sealed_at_us": sealed_at_us,
-        "launched_at": lifecycle.at(launched_us or plan.created_at_us),
+        "launched_at": _launched_at(plan, lines),
+        "reaped": _reaped(lines),
+        "stale": False,
         "end_reason": ends[-1]["end_reason"] if ends else EndReason.COMPLETED,
         "end_detail": ends[-1].get("end_detail", "") if ends else "",
         "published_at": _published_at(publication) if published else None,
@@ -86,9 +77,39 @@ def rebuild(code: str) -> Run:
             created_at=lifecycle.at(plan.created_at_us)
         )
         if not run.transitions.exists():
-            Transition.objects.bulk_create(_transitions(run, lines))
+            Transition.objects.bulk_create(_transitions(run, lines, manifest))
     run.refresh_from_db()
     return run
+
+
+def mark_stale() -> int:
+    """ClickHouse is about to be emptied: every sealed Run will be rebuilt.
+
+    Their stored summaries stand meanwhile. What lives is ingested from the start.
+    """
+    Segment.objects.exclude(run__state=State.SEALED).update(ingested=False)
+    return Run.objects.filter(state=State.SEALED).update(stale=True)
+
+
+def refresh(run_id: int) -> bool:
+    """Rebuild a stale Run; doing it twice changes nothing."""
+    if not claims.take(run_id, "seal", REFRESH_CLAIM_S):
+        return False
+    try:
+        run = Run.objects.get(pk=run_id)
+        if not run.stale:
+            return False
+        rebuild(run.code)
+    except RecordError as error:  # no use in trying again: the summary still stands
+        log.error("run %s cannot be rebuilt: %s", run_id, error)
+        Run.objects.filter(pk=run_id).update(stale=False)
+    except (QueryError, ObjectsError) as error:
+        log.warning("run %s is not rebuilt yet: %s", run_id, error)
+    else:
+        return True
+    finally:
+        claims.give_back(run_id, "seal")
+    return False
 
 
 def verify(code: str) -> list[str]:
@@ -96,23 +117,33 @@ def verify(code: str) -> list[str]:
 
     Recomputes everything, hashes included, from the segments.
     """
-    stored = _json(f"runs/{code}/manifest.json")
-    if stored is None:
-        return [f"runs/{code}/manifest.json is missing: the Run was never sealed"]
     try:
+        stored = _manifest(code)
         _, plan = stored_plan(code)
     except RecordError as error:
         return [str(error)]
-    sealed = judged(plan, sealed_at_us=stored.get("sealed_at_us", 0))
+    if stored is None:
+        return [f"runs/{code}/manifest.json is missing: the Run was never sealed"]
+    there = record_keys(code)
+    keys = [key for key in there if _counts(stored, key)]
+    sealed = judged(plan, keys, sealed_at_us=stored["sealed_at_us"])
     found = orjson.loads(sealed.manifest)
-    differences = list(_segment_differences(stored, found))
-    for name in _COMPARED:
+    differences = list(_segment_differences(stored, found, there))
+    for name in sorted((stored.keys() | found.keys()) - _NOT_COMPARED):
         if stored.get(name) != found.get(name):
             differences.append(
                 f"{name}: the manifest says {_short(stored.get(name))}, "
                 f"the segments give {_short(found.get(name))}"
             )
     return differences[:DIFFERENCES_MAX]
+
+
+def late(code: str) -> list[str] | None:
+    """Objects that came after sealing and count for nothing; None: not sealed."""
+    manifest = _manifest(code)
+    if manifest is None:
+        return None
+    return [key for key in record_keys(code) if not _counts(manifest, key)]
 
 
 def stored_plan(code: str) -> tuple[dict[str, Any], Plan]:
@@ -131,20 +162,42 @@ def stored_plan(code: str) -> tuple[dict[str, Any], Plan]:
 
 
 def _segment_differences(
-    stored: dict[str, Any], found: dict[str, Any]
+    stored: dict[str, Any], found: dict[str, Any], there: list[str]
 ) -> Iterator[str]:
-    told = {row["key"]: row for row in stored.get("segments", ())}
-    there = {row["key"]: row for row in found["segments"]}
-    for key in sorted(told.keys() | there.keys()):
-        if key not in there:
-            yield f"{key}: in the manifest, missing in the bucket"
-        elif key not in told:
+    told = {row["key"]: row for row in stored["segments"]}
+    read = {row["key"]: row for row in found["segments"]}
+    for key in sorted(told.keys() | set(there)):
+        if key not in told:
             yield f"{key}: in the bucket, not in the manifest (late or foreign)"
-        elif told[key] != there[key]:
+        elif key not in read:
+            yield f"{key}: in the manifest, missing in the bucket"
+        elif told[key] != read[key]:
             yield (
                 f"{key}: altered since it was sealed "
-                f"({_short(told[key])} became {_short(there[key])})"
+                f"({_short(told[key])} became {_short(read[key])})"
             )
+
+
+def _manifest(code: str) -> dict[str, Any] | None:
+    """manifest.json, or RecordError where it is none that can be read."""
+    key = f"runs/{code}/manifest.json"
+    found = _json(key)
+    if found is None:
+        return None
+    rows = found.get("segments")
+    if not isinstance(found.get("sealed_at_us"), int):
+        raise RecordError(f"{key} is no manifest: sealed_at_us is not an integer")
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and isinstance(row.get("key"), str) for row in rows
+    ):
+        raise RecordError(f"{key} is no manifest: segments is not a list of objects")
+    found["keys"] = {row["key"] for row in rows}
+    return found
+
+
+def _counts(manifest: dict[str, Any] | None, key: str) -> bool:
+    """What came after sealing changes nothing (raw-format.md)."""
+    return manifest is None or key in manifest["keys"]
 
 
 def _json(key: str) -> dict[str, Any] | None:
@@ -160,8 +213,26 @@ def _json(key: str) -> dict[str, Any] | None:
     return found
 
 
-def _transitions(run: Run, lines: list[dict[str, Any]]) -> list[Transition]:
-    return [
+def _launched_at(plan: Plan, lines: list[dict[str, Any]]) -> datetime | None:
+    """By the journal; without one, when the Plan was frozen. A draft never was."""
+    states = [line for line in lines if line.get("kind") == "state"]
+    if not states:
+        return lifecycle.at(plan.created_at_us)
+    queued = [line["at_us"] for line in states if line.get("to") == State.QUEUED]
+    return lifecycle.at(queued[0]) if queued else None
+
+
+def _reaped(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+    told = [line for line in lines if line.get("kind") == "reaped"]
+    if not told:
+        return None
+    return {k: v for k, v in told[0].items() if k not in {"kind", "at_us"}}
+
+
+def _transitions(
+    run: Run, lines: list[dict[str, Any]], manifest: dict[str, Any] | None
+) -> list[Transition]:
+    found = [
         Transition(
             run=run,
             from_state=line.get("from", ""),
@@ -172,6 +243,11 @@ def _transitions(run: Run, lines: list[dict[str, Any]]) -> list[Transition]:
         for line in lines
         if line.get("kind") == "state"
     ]
+    if manifest is not None and found:
+        seal = {"from_state": State.COLLECTING, "to_state": State.SEALED}
+        at_us = manifest["sealed_at_us"]
+        found.append(Transition(run=run, why=lifecycle.SEALED, at_us=at_us, **seal))
+    return found
 
 
 def _published_at(publication: dict[str, Any]) -> datetime:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
 from django.conf import settings
 
-from runs import lifecycle, objects, supervise
+from runs import claims, lifecycle, objects, reaper, supervise
 from runs.clickhouse import defects, hashes
 from runs.clickhouse import ingest as clickhouse_ingest
 from runs.clickhouse.facts import run_facts
@@ -38,35 +38,41 @@ def is_due(run_id: int) -> bool:
     run = Run.objects.get(pk=run_id)
     if run.state != State.COLLECTING:
         return False
-    waited_s = (lifecycle.now_us(run) - run.state_at_us) / 1e6
-    return supervise.is_quiet(run) or waited_s > settings.RUN_COLLECT_TIMEOUT_S + 30
+    if supervise.is_quiet(run):
+        return True
+    settled_us = reaper.settled_us(run, lifecycle.plan_of(run))
+    waited_s = (lifecycle.now_us(run) - max(run.state_at_us, settled_us)) / 1e6
+    return waited_s > settings.RUN_COLLECT_TIMEOUT_S + reaper.CLAIM_S
 
 
 def seal(run_id: int) -> bool:
     """Seal a Run that has been collected; doing it twice changes nothing."""
-    if not supervise.claim(run_id, "seal_until_us", CLAIM_S):
-        return False
-    # A live judgement that ends after the sealing one would put back what it saw.
-    quiet = supervise.claim(run_id, "ingest_until_us", CLAIM_S)
+    # A live judgement that ends after the sealing one would put back what it saw, and
+    # a tick that began before the Run ended may still be starting something.
+    held: list[claims.Work] = []
     try:
-        run = Run.objects.get(pk=run_id)
-        if run.state != State.COLLECTING or not quiet:
+        for work in ("seal", "ingest", "tick"):
+            if not claims.take(run_id, work, CLAIM_S):
+                return False
+            held.append(work)
+        if not is_due(run_id):
             return False
+        run = Run.objects.get(pk=run_id)
         _reconcile(run)
         supervise.flush_journal(run)
         at_us = lifecycle.now_us(run)
-        sealed = judged(lifecycle.plan_of(run), sealed_at_us=at_us)
+        sealed = judged(
+            lifecycle.plan_of(run), record_keys(run.code), sealed_at_us=at_us
+        )
         objects.put(f"runs/{run.code}/manifest.json", sealed.manifest)
         return lifecycle.seal(run, sealed.summary, at_us)
     finally:
-        claims = {"seal_until_us": 0} | ({"ingest_until_us": 0} if quiet else {})
-        Run.objects.filter(pk=run_id).update(**claims)
+        claims.give_back(run_id, *held)
 
 
-def judged(plan: Plan, *, sealed_at_us: int) -> Sealed:
-    """Ingest the Run's whole record and judge it; from the bucket alone."""
+def judged(plan: Plan, keys: Sequence[str], *, sealed_at_us: int) -> Sealed:
+    """Ingest the Run's whole record, these objects, and judge it."""
     store = object_store()
-    keys = record_keys(plan.code)
     segments = [key for key in keys if not key.endswith("/run.json")]
     clickhouse_ingest.replace_run(store, plan, segments)
     summary = judge(plan)

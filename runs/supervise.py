@@ -7,13 +7,13 @@ the rest. Nothing here waits; each state has a limit after which the Run moves o
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from collections.abc import Callable
 
 from django.conf import settings
 from django.db.models import Q, QuerySet, Sum
 
-from runs import hosts, lifecycle, objects, worlds
+from runs import claims, hosts, lifecycle, objects, prices, reaper, worlds
 from runs.barrier import Decision, decide, instant_ahead_us
 from runs.clock import boot_id
 from runs.errors import FleetError, RunsError
@@ -24,10 +24,12 @@ from shardagent.wire import Finish, Plan, ShardPhase
 
 log = logging.getLogger(__name__)
 
-CLAIM_S = 10  # a tick has the Run to itself at most so long
+CLAIM_S = 30  # a tick has the Run to itself at most so long
 RELEASE_AHEAD_S = 3.0
+STARTING_S = 60  # in which a host may say its first word
 START_LIMIT_S = 600  # from launch to every host started
 DESTROY_GRACE_S = 30
+_SPENDING = (State.PROVISIONING, State.ARMING, State.BURSTING, State.HOLDING)
 _NOBODY = "no agent is left"
 _FAILED = {"end_reason": EndReason.FAILED, "end_detail": _NOBODY}
 _SETTLED = (
@@ -36,29 +38,35 @@ _SETTLED = (
     ShardPhase.TEARING_DOWN,
     ShardPhase.FINISHED,
 )
+_flushing = threading.Lock()
 
 
 def tick(run_id: int) -> None:
     """Look once at the Run; two at once do no harm, the second returns at once."""
-    if not claim(run_id, "tick_until_us", CLAIM_S):
+    if not claims.take(run_id, "tick", CLAIM_S):
         return
     try:
         run = Run.objects.get(pk=run_id)
         step = _STEPS.get(State(run.state))
-        if step is not None:
+        if step is not None and not _over_budget(run):
             step(run)
-        flush_journal(run)
     except RunsError as error:
         log.warning("run %s: %s", run_id, error)
     finally:
-        Run.objects.filter(pk=run_id).update(tick_until_us=0)
+        claims.give_back(run_id, "tick")
+    _flush_unless_busy(run_id)
 
 
-def claim(run_id: int, column: str, seconds: float) -> bool:
-    """Take one kind of work on a Run for `seconds`; False where another has it."""
-    now = time.time_ns() // 1_000
-    free = Run.objects.filter(pk=run_id, **{f"{column}__lt": now})
-    return bool(free.update(**{column: now + round(seconds * 1e6)}))
+def _flush_unless_busy(run_id: int) -> None:
+    """One at a time in this process: a store that is away must not hold up ticks."""
+    if not _flushing.acquire(blocking=False):
+        return
+    try:
+        flush_journal(Run.objects.get(pk=run_id))
+    except RunsError as error:
+        log.warning("run %s: %s", run_id, error)
+    finally:
+        _flushing.release()
 
 
 def flush_journal(run: Run) -> None:
@@ -113,9 +121,10 @@ def _arming(run: Run) -> None:
     )
     match verdict.decision:
         case Decision.RELEASE:
+            leftovers = reaper.leftovers(run, plan)
             now = lifecycle.now_us(run)
             t0 = instant_ahead_us(now, 1.0, RELEASE_AHEAD_S)
-            lifecycle.release(run, t0, verdict.why)
+            lifecycle.release(run, t0, verdict.why, leftovers)
         case Decision.ABANDON:
             lifecycle.abandon(run, verdict.why)
         case Decision.HOLD:
@@ -140,8 +149,6 @@ def _bursting(run: Run) -> None:
         lifecycle.hold(run, ahead, "every Shard has settled")
     elif now >= lifecycle.deadline_us(run, plan):
         lifecycle.hold(run, ahead, f"burst deadline; {open_shards:,} Shards unsettled")
-    else:
-        _mind_budget(run, plan)
 
 
 def _holding(run: Run) -> None:
@@ -155,8 +162,6 @@ def _holding(run: Run) -> None:
         lifecycle.tear_down(run, earliest, _NOBODY, **_FAILED)
     elif earliest >= wanted - settings.RUN_TICK_INTERVAL_S * 1_500_000:
         lifecycle.tear_down(run, max(wanted, earliest), f"held for {plan.hold_s:g} s")
-    else:
-        _mind_budget(run, plan)
 
 
 def _tearing_down(run: Run) -> None:
@@ -183,12 +188,14 @@ def _collecting(run: Run) -> None:
             fleet.end(run.code)
         elif waited_s > settings.RUN_COLLECT_TIMEOUT_S / 2:
             fleet.kill(run.code)
-    else:
+    elif run.reaped is not None:
         worlds.finish(run)
 
 
 def is_quiet(run: Run) -> bool:
-    """Nothing of the Run can write to the bucket any more."""
+    """Reaped, and nothing of the Run can write to the bucket any more."""
+    if run.reaped is None:
+        return False
     plan = lifecycle.plan_of(run)
     return not fleet_for(plan.fleet.driver).alive(run.code) and not worlds.alive(run)
 
@@ -196,13 +203,16 @@ def is_quiet(run: Run) -> bool:
 def _liveness(run: Run, plan: Plan, attempt: Attempt) -> Liveness:
     if attempt.finished:
         return Liveness.LIVE
-    launched = attempt.host.launched_at_us or 0
+    launched = attempt.host.launched_at_us or lifecycle.now_us(run)
+    lease_s = settings.RUN_LEASE_S
+    if attempt.heard_at_us is None:
+        lease_s = max(lease_s, STARTING_S)
     return liveness(
         last_heard_us=max(attempt.heard_at_us or 0, launched),
         listening_since_us=run.listening_since_us,
         now_us=lifecycle.now_us(run),
         interval_s=plan.heartbeat_interval_s,
-        lease_s=settings.RUN_LEASE_S,
+        lease_s=lease_s,
     )
 
 
@@ -238,13 +248,36 @@ def _nobody_left(run: Run) -> bool:
     )
 
 
-def _mind_budget(run: Run, plan: Plan) -> None:
-    if run.launched_at is None or plan.max_duration_s is None:
-        return
-    spent_s = time.time() - run.launched_at.timestamp()
-    if spent_s > plan.max_duration_s:
-        detail = f"budget: max_duration_s {plan.max_duration_s:g} s reached"
-        lifecycle.stop_early(run, EndReason.ABORTED, detail)
+def _over_budget(run: Run) -> bool:
+    """Abort in good order where the Plan's time or money is spent."""
+    if run.state not in _SPENDING:
+        return False
+    plan = lifecycle.plan_of(run)
+    spent = None
+    if plan.max_duration_s is not None and _age_s(run) > plan.max_duration_s:
+        spent = f"budget: max_duration_s {plan.max_duration_s:g} s reached"
+    elif plan.max_cost is not None and _cost_usd(run, plan) >= plan.max_cost:
+        spent = f"budget: max_cost ${plan.max_cost:g} reached (estimated)"
+    return spent is not None and lifecycle.stop_early(run, EndReason.ABORTED, spent)
+
+
+def _age_s(run: Run) -> float:
+    """Since its turn came, on its own clock: waiting in the queue costs nothing."""
+    turn = run.transitions.filter(to_state=State.PROVISIONING).first()
+    return (lifecycle.now_us(run) - turn.at_us) / 1e6 if turn else 0.0
+
+
+def _cost_usd(run: Run, plan: Plan) -> float:
+    """Estimated: as if all that were created had lived since T0."""
+    if run.t0_us is None:
+        return 0.0
+    created = run.attempts.aggregate(all=Sum("created"))["all"] or 0
+    since_s = max(0.0, (lifecycle.now_us(run) - run.t0_us) / 1e6)
+    spec = plan.spec
+    cost = prices.cost_usd(
+        plan.provider, created * since_s, cpu=spec.cpu, memory_mb=spec.memory_mb
+    )
+    return cost or 0.0
 
 
 def _fail_if_late(run: Run, limit_s: float, why: str) -> None:
@@ -262,6 +295,7 @@ def listen_again() -> None:
             tick_until_us=0,
             ingest_until_us=0,
             seal_until_us=0,
+            reap_until_us=0,
         )
 
 

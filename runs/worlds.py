@@ -43,12 +43,18 @@ def provider_config(run: Run) -> dict[str, str]:
     return {}
 
 
+def reachable(run: Run) -> bool:
+    """A Provider that is a process of ours may be gone, and its sandboxes with it."""
+    return run.provider != "sim" or alive(run)
+
+
 def start(run: Run, plan: Plan) -> None:
     """Start the Run's world unless it lives already; its address goes into the row."""
     if run.provider != "sim" or alive(run):
         return
     if run.world:  # a second one would overwrite the truth of the first
         raise FleetError("the simulated world died", retryable=False)
+    _end_unknown(run)
     folder = settings.DATA / "worlds" / run.code
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret = secrets.token_urlsafe(24)
@@ -83,15 +89,7 @@ def world_of(plan: Plan) -> World:
 def alive(run: Run) -> bool:
     _reap()
     pid = run.world.get("pid")
-    if not pid:
-        return False
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return b"runs.simworld" in words and any(
-        f"/worlds/{run.code}/".encode() in word for word in words
-    )
+    return bool(pid) and _is_world(Path(f"/proc/{pid}"), run)
 
 
 def finish(run: Run) -> None:
@@ -99,6 +97,23 @@ def finish(run: Run) -> None:
     if run.provider == "sim" and alive(run):
         with contextlib.suppress(ProcessLookupError):
             os.kill(run.world["pid"], signal.SIGTERM)
+
+
+def _is_world(entry: Path, run: Run) -> bool:
+    config = str(settings.DATA / "worlds" / run.code / "config.json").encode()
+    try:
+        words = (entry / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return b"runs.simworld" in words and config in words
+
+
+def _end_unknown(run: Run) -> None:
+    """A site that was killed before it wrote a world down left it running."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and _is_world(entry, run):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def _config(run: Run, plan: Plan, secret: str) -> dict[str, object]:

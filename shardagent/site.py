@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -63,6 +64,7 @@ class Site:
             "Content-Type": "application/json",
         }
         self._run = run
+        self._process = secrets.token_hex(8)
         self._host = host
         self._clock = clock
         self._timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
@@ -74,6 +76,7 @@ class Site:
             host=self._host,
             hostname=platform.node()[:253],
             pid=os.getpid(),
+            process=self._process,
             version=__version__,
             cpu_count=os.cpu_count() or 0,
         )
@@ -87,6 +90,7 @@ class Site:
         request = HeartbeatRequest(
             run=self._run,
             host=self._host,
+            process=self._process,
             t1_us=self._clock.now_us(),
             beats=list(beats),
         )
@@ -100,7 +104,12 @@ class Site:
 
     async def urls(self, wishes: Sequence[UrlWish]) -> list[UploadUrl]:
         """Presigned URLs for segments to come; maybe fewer than wished."""
-        request = UrlsRequest(run=self._run, host=self._host, wishes=list(wishes))
+        request = UrlsRequest(
+            run=self._run,
+            host=self._host,
+            process=self._process,
+            wishes=list(wishes),
+        )
         answer, _ = await self._ask("urls", request, UrlsAnswer)
         return answer.urls
 

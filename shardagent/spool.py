@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -33,16 +34,24 @@ LOG_LINE_MAX = 2_000  # characters
 ZSTD_LEVEL = 1
 HEADER_RESERVE = 64  # room for a log segment's first line
 
+logger = logging.getLogger("shardagent")
 StreamKind = Literal["events", "log"]
 _SEGMENT_NAME = re.compile(r"(events|log)-(\d{6})\.zst")
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment on disk, waiting to be stored."""
+    """One segment waiting to be stored: on disk, or in memory where the disk is full.
+
+    What is only in memory is stored like the rest, but does not outlive the process.
+    """
 
     path: Path
     report: SegmentReport
+    content: bytes | None = None
+
+    def read(self) -> bytes:
+        return self.path.read_bytes() if self.content is None else self.content
 
 
 class Spool:
@@ -82,6 +91,7 @@ class Cut:
     room: int  # bytes that the spool still takes
     earlier: list[SegmentReport]
     reports: list[SegmentReport] = field(default_factory=list)
+    in_memory: dict[int, bytes] = field(default_factory=dict)  # by seq: disk refused
     dropped: int = 0
 
     @property
@@ -104,7 +114,11 @@ class Cut:
                 continue
             self.room -= len(stored)
             seq = self.seq + len(self.reports)
-            _write(self.stream.path(seq), stored)
+            try:
+                _write(self.stream.path(seq), stored)
+            except OSError as error:
+                logger.error("segment %d is kept in memory: %s", seq, error)
+                self.in_memory[seq] = stored
             self.reports.append(self.stream.report(seq, stored, len(lines)))
 
     def state(self) -> dict[str, object]:
@@ -175,7 +189,7 @@ class Stream:
         self.dropped += cut.dropped
         self.next_seq = cut.seq + len(cut.reports)
         for report in cut.reports:
-            self._keep(report)
+            self._keep(report, cut.in_memory.get(report.seq))
 
     def stored(self, segment: Segment) -> None:
         """The oldest waiting segment is in object storage."""
@@ -224,9 +238,9 @@ class Stream:
             events=lines,
         )
 
-    def _keep(self, report: SegmentReport) -> None:
+    def _keep(self, report: SegmentReport, content: bytes | None = None) -> None:
         self._spool.used_bytes += report.bytes
-        self.waiting.append(Segment(self.path(report.seq), report))
+        self.waiting.append(Segment(self.path(report.seq), report, content))
 
     def path(self, seq: int) -> Path:
         """Where a segment is until it is stored."""
@@ -291,7 +305,7 @@ class ShardSpool:
         self.events.add(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE), at)
         if kind is Kind.RELEASED:
             self.released = True
-            self._released.touch()
+            self._mark_released()
         if kind is Kind.AGENT_FINISHED:
             self.finish = Finish(str(fields["reason"]))
 
@@ -343,7 +357,10 @@ class ShardSpool:
         for cut in cuts:
             cut.write()
         state: dict[str, object] = {cut.stream.kind: cut.state() for cut in cuts}
-        _write(self._state, orjson.dumps(state | {"finish": self._finish_cut}))
+        try:
+            _write(self._state, orjson.dumps(state | {"finish": self._finish_cut}))
+        except OSError as error:
+            logger.error("the spool's state is not written: %s", error)
 
     def _kept(self, cuts: list[Cut]) -> None:
         for cut in cuts:
@@ -363,8 +380,19 @@ class ShardSpool:
             reports = [SegmentReport(**report) for report in kept["segments"]]
             stream.restore(kept["seq"], kept["count"], reports)
 
+    def _mark_released(self) -> None:
+        try:
+            self._released.touch()
+        except OSError as error:
+            logger.error("RELEASE is not noted on disk: %s", error)
+
 
 def _write(path: Path, content: bytes) -> None:
     draft = path.with_suffix(".draft")
-    draft.write_bytes(content)
-    draft.replace(path)
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink()  # half of it: room for what comes next
+        raise

@@ -181,7 +181,7 @@ class Uploads:
             lane.busy = False
 
     async def _store(self, lane: Lane, segment: Segment, url: str) -> None:
-        content = segment.path.read_bytes()
+        content = segment.read()
         retrying = tenacity.AsyncRetrying(
             wait=tenacity.wait_random_exponential(RETRY_FIRST_S, RETRY_MAX_S),
             retry=tenacity.retry_if_exception(

@@ -151,7 +151,8 @@ class Finish(StrEnum):
 
 # --- /agent/v1 --------------------------------------------------------------------
 # Authorization: Bearer <host token>. 401: token wrong; 409: this host is fenced or
-# the Run takes no more (leave for good); 422: not of this protocol.
+# the Run takes no more (leave for good); 422: not of this protocol;
+# 503: not now (register: another process speaks for this host), ask again.
 
 
 class ShardPhase(StrEnum):
@@ -179,6 +180,7 @@ class RegisterRequest(Wire):
     host: int = Field(ge=0)
     hostname: str = Field("", max_length=253)
     pid: int = 0
+    process: str = Field("", max_length=64)  # one life of an agent process, random
     version: str = Field("", max_length=40)
     cpu_count: int = 0
     egress: str | None = Field(None, max_length=100)
@@ -246,6 +248,7 @@ class HeartbeatRequest(Wire):
     protocol: int = PROTOCOL
     run: str
     host: int = Field(ge=0)
+    process: str = Field("", max_length=64)  # as registered; another one's is refused
     t1_us: int
     beats: list[Beat] = Field(max_length=BEATS_MAX)
 
@@ -284,6 +287,7 @@ class UrlsRequest(Wire):
     protocol: int = PROTOCOL
     run: str
     host: int = Field(ge=0)
+    process: str = Field("", max_length=64)
     wishes: list[UrlWish] = Field(max_length=URLS_PER_REQUEST_MAX)
 
 

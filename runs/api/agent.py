@@ -9,7 +9,7 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError
 from ninja.security import HttpBearer
 
-from runs import lifecycle, objects, worlds
+from runs import hosts, lifecycle, objects, worlds
 from runs.heartbeats import desk
 from runs.hosts import is_token_of
 from runs.models import Host, Run, State
@@ -60,8 +60,8 @@ def register(request: HttpRequest, body: RegisterRequest) -> RegisterAnswer:
         raise HttpError(409, f"host {host.index} carries no Shard any more; leave")
     plan = lifecycle.plan_of(run)
     facts = body.model_dump(exclude={"protocol", "run", "host"})
-    now = lifecycle.now_us(run)
-    Host.objects.filter(pk=host.pk).update(registered_at_us=now, facts=facts)
+    if not hosts.admit(run, host, facts, plan):
+        raise HttpError(503, f"another process speaks for host {host.index}; ask again")
     return RegisterAnswer(
         plan=plan,
         shards=rows,
@@ -78,6 +78,7 @@ def heartbeat(request: HttpRequest, body: HeartbeatRequest) -> HeartbeatAnswer:
     received = clock.now_us()
     if run.state == State.SEALED:
         raise HttpError(409, f"Run {run.code} is sealed; leave")
+    _refuse_others(host, body.process)
     try:
         heard = desk.hear(run.pk, host.pk, received, body)
     except TimeoutError:
@@ -100,6 +101,7 @@ def urls(request: HttpRequest, body: UrlsRequest) -> UrlsAnswer:
     run, host = _authorised(request, body.run, body.host, body.protocol)
     if run.state == State.SEALED:
         raise HttpError(409, f"Run {run.code} is sealed; leave")
+    _refuse_others(host, body.process)
     own = set(host.attempts.values_list("shard", "number"))
     plan = run.plan
     lifetime_s = int(plan.get("hold_s", 0)) + URL_LIFETIME_MARGIN_S
@@ -142,6 +144,13 @@ def _authorised(request: Any, code: str, index: int, protocol: int) -> tuple[Run
     if found is None:
         raise HttpError(409, f"Run {code} has no host {index}; leave")
     return found.run, found
+
+
+def _refuse_others(host: Host, process: str) -> None:
+    """Only the process that registered last speaks for a host."""
+    known = host.facts.get("process")
+    if process and known and process != known:
+        raise HttpError(409, f"host {host.index} is another process's now; leave")
 
 
 def _interval_s(state: str, planned_s: float) -> float:

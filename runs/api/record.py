@@ -9,7 +9,7 @@ from django.utils import timezone
 from ninja import Router
 from ninja.errors import HttpError
 
-from runs import objects, results
+from runs import objects, rebuild, results
 from runs.api.access import run_or_404
 from runs.clickhouse.sandbox_rows import PAGE_MAX, SandboxFilter
 from runs.clickhouse.sandboxes import OUTCOMES
@@ -183,6 +183,12 @@ def raw(request: HttpRequest, code: str, after: str = "", limit: int = 200) -> A
         url = objects.get_url(item.key, LINK_LIFETIME_S)
         rows.append({"key": item.key, "bytes": item.bytes, "url": url})
     return {"items": rows, "next": None}
+
+
+@router.get("/runs/{code}/late")
+def late(request: HttpRequest, code: str) -> Any:
+    """Objects that came after sealing: they are kept, and change nothing."""
+    return {"items": rebuild.late(run_or_404(request, code).code) or []}
 
 
 @router.get("/leaderboard", tags=["leaderboard"])

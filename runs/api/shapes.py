@@ -51,6 +51,7 @@ def run_json(run: Run) -> dict[str, Any]:
             "t_end_us": run.t_end_us,
             "t_destroy_us": run.t_destroy_us,
         },
+        "reaped": run.reaped,
         "plan": run.plan,
         **judged,
     }

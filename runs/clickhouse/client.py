@@ -114,6 +114,16 @@ def integers(values: Sequence[int]) -> str:
     return "[" + ",".join(str(int(value)) for value in values) + "]"
 
 
+def is_current() -> bool:
+    """Whether the tables are those of this code's schema."""
+    rows = query_rows(
+        "SELECT 1 FROM system.tables WHERE database = currentDatabase()"
+        " AND name = 'schema_version' LIMIT 1",
+        name="migrate",
+    )
+    return bool(rows) and _applied_version() == _schema_version()
+
+
 def migrate() -> bool:
     """Bring the tables to this code's schema; True where they were built anew.
 
@@ -126,12 +136,7 @@ def migrate() -> bool:
         " COMMENT 'when the tables were built') ENGINE = MergeTree ORDER BY applied_at",
         name="migrate",
     )
-    wanted = _schema_version()
-    rows = query_rows(
-        "SELECT version FROM schema_version ORDER BY applied_at DESC LIMIT 1",
-        name="migrate",
-    )
-    if rows and rows[0]["version"] == wanted:
+    if _applied_version() == _schema_version():
         return False
     reset()
     return True
@@ -163,6 +168,14 @@ def _statements() -> list[str]:
         for part in text.replace("{prefix}", prefix).split(";\n")
         if part.strip()
     ]
+
+
+def _applied_version() -> int | None:
+    rows = query_rows(
+        "SELECT version FROM schema_version ORDER BY applied_at DESC LIMIT 1",
+        name="migrate",
+    )
+    return int(rows[0]["version"]) if rows else None
 
 
 def _schema_version() -> int:

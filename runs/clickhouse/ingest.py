@@ -20,6 +20,7 @@ from shardagent.wire import Plan
 KEYS_MAX = 1_000  # objects a statement
 # zstd, zlib, checksum, and ends of data that come too early.
 CORRUPT_CODES = frozenset({561, 354, 40, 271, 33, 32, 117})
+_ABSENT = "HTTP response code: 404:"  # not "404": a key may hold that
 RECORD_TABLES = ("segments", "events", "defects", "log_lines", "journal", "truth")
 
 _KEY = re.compile(
@@ -119,9 +120,17 @@ def _is_key_of(run: str, key: str) -> bool:
 
 
 def _read(
-    store: ObjectStore, plan: Plan, keys: Sequence[str], prefix: str
+    store: ObjectStore,
+    plan: Plan,
+    keys: Sequence[str],
+    prefix: str,
+    *,
+    sure: bool = False,
 ) -> dict[str, str]:
-    """Insert these objects; the ones that cannot be read, each with its reason."""
+    """Insert these objects; the ones that cannot be read, each with its reason.
+
+    An object counts as unreadable only when it was so twice (`sure`).
+    """
     if not keys:
         return {}
     try:
@@ -138,11 +147,15 @@ def _read(
             settings=READ_SETTINGS,
         )
     except QueryError as error:
-        absent = error.code == 499 and "404" in str(error)
+        absent = error.code == 499 and _ABSENT in str(error)
         if not absent and error.code not in CORRUPT_CODES:
             raise
-        if len(keys) == 1:
-            return {keys[0]: "absent" if absent else "unreadable"}
+        if len(keys) == 1 and absent:
+            return {keys[0]: "absent"}
+        if len(keys) == 1 and sure:
+            return {keys[0]: "unreadable"}
+        if len(keys) == 1:  # a store that dies in the middle cuts objects short too
+            return _read(store, plan, keys, prefix, sure=True)
         half = len(keys) // 2
         return _read(store, plan, keys[:half], prefix) | _read(
             store, plan, keys[half:], prefix

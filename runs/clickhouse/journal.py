@@ -11,7 +11,7 @@ LINES_MAX = 50_000
 _LINES = """
 SELECT text FROM journal FINAL
 WHERE run = {run:String} AND kind IN ('state', 'released', 'holding', 'teardown',
-    'abandoned', 'clock', 'attempt')
+    'abandoned', 'clock', 'attempt', 'leftovers', 'reaped')
 ORDER BY seq, line LIMIT {limit:UInt32}
 """
 

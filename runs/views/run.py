@@ -43,6 +43,9 @@ _TONES = (
 )
 
 
+_PARTS = ("first", "middle", "last")  # of the submissions, 25, 50 and 25 %
+
+
 @require_GET
 def run(request: HttpRequest, code: str) -> HttpResponse:
     """The page, or with X-Fragment the part of it that is asked for."""
@@ -135,6 +138,9 @@ def _sections_context(found: Run) -> dict[str, Any]:
     return {
         "unread": None in (latency, shards),
         "latency": _latency_rows(latency),
+        "submission": _submission_rows(found),
+        "steps": (found.summary or {}).get("steps"),
+        "highest_step_held": (found.summary or {}).get("highest_step_held"),
         "interval_label": next(iter(labels), None),
         "causes": _asked(results.causes, found),
         "findings": results.findings(found),
@@ -145,6 +151,12 @@ def _sections_context(found: Run) -> dict[str, Any]:
         "how": _how(found, plan),
         "plan_json": json.dumps(found.plan, indent=2, ensure_ascii=False),
     }
+
+
+def _submission_rows(found: Run) -> list[dict[str, Any]]:
+    """Are early callers favoured? Of a sealed Run; a live one is not asked."""
+    parts = (found.summary or {}).get("submission") or {}
+    return [{"part": part, **parts[part]} for part in _PARTS if part in parts]
 
 
 def _asked(question: Callable[[Run], Any], found: Run) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runs import lifecycle, supervise
+from runs import claims, lifecycle, supervise
 from runs.models import Attempt, Run, State
 from shardagent.wire import Finish, ShardPhase
 from tests.runs.factories import make_arming_run, phases
@@ -19,7 +19,7 @@ def step(run: Run) -> None:
 
 
 def test_the_barrier_holds_while_a_shard_is_missing() -> None:
-    run = make_arming_run()
+    run = make_arming_run(provider="local")  # it is asked for leftovers
     phases(run, ShardPhase.ARMED)
     Attempt.objects.filter(run=run, shard=2).update(phase=ShardPhase.STARTING)
     step(run)
@@ -124,8 +124,8 @@ def test_silence_while_the_site_was_away_loses_nobody() -> None:
 
 def test_a_tick_that_another_worker_is_at_is_left_alone() -> None:
     run = bursting()
-    assert supervise.claim(run.pk, "tick_until_us", 60)
-    assert not supervise.claim(run.pk, "tick_until_us", 60)
+    assert claims.take(run.pk, "tick", 60)
+    assert not claims.take(run.pk, "tick", 60)
     before = Run.objects.get(pk=run.pk).state
     supervise.tick(run.pk)
     assert Run.objects.get(pk=run.pk).state == before

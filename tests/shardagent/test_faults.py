@@ -1,4 +1,4 @@
-"""Faults that tests give an agent: of one host or all, and nothing by default."""
+"""Faults that tests give an agent: named, of one host or all, by default none."""
 
 from __future__ import annotations
 
