@@ -47,6 +47,9 @@ conformance: .venv/.dev
 	@$(PY) manage.py certify --first 1 --seeds $(SEEDS) --sandboxes 1000
 	@$(PY) manage.py certify --first 1 --seeds $(LARGE) --sandboxes 10000
 
+bench: .venv/.dev
+	@$(PY) -m bench
+
 check: .venv/.dev
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
