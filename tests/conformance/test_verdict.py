@@ -85,15 +85,16 @@ def test_a_fault_of_one_host_is_found_at_its_shard(
         ("shards_suspect_pct", "INVALID"),
         ("shards_invalid_pct", "INVALID"),
         ("start_skew_p99_ms", "SUSPECT"),
-        ("start_skew_max_ms", "INVALID"),
+        ("start_skew_max_ms", None),  # how bad depends on when all were alive
         ("harness_share_pct", "INVALID"),
         ("shards_lost_pct", "INVALID"),
         ("unobserved_pct", "INVALID"),
         ("resends", "INVALID"),
     ],
 )
-def test_faults_reach_the_run(run: Any, check: str, level: str) -> None:
-    assert findings(run)[check]["level"] == level
+def test_faults_reach_the_run(run: Any, check: str, level: str | None) -> None:
+    found = findings(run)[check]["level"]
+    assert found == level if level else found != "VALID"
 
 
 def test_lost_and_fenced_shards_are_unobserved_and_the_sum_closes(run: Any) -> None:
