@@ -5,7 +5,7 @@ DATA ?= ./var
 PORT ?= 8000
 export DATA PORT
 
-.PHONY: setup demo up test test-quick conformance check bench apt clean
+.PHONY: setup demo up test faults test-quick conformance check bench apt clean
 
 setup: .venv/.site
 
@@ -34,6 +34,10 @@ up: .venv/.site
 
 test: .venv/.dev apt
 	@$(PY) -m pytest -q -n 3 --dist loadfile
+
+# Every fault in every phase it can strike; writes docs/reliability.md. Half an hour.
+faults: .venv/.dev
+	@$(PY) -m tests.faults
 
 # All but the Runs, real sandboxes and the browser.
 test-quick: .venv/.dev

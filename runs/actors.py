@@ -8,6 +8,8 @@ because the next second brings another.
 from __future__ import annotations
 
 import logging
+import os
+from typing import Any
 
 import dramatiq
 
@@ -16,6 +18,8 @@ from runs.models import Run, State
 
 log = logging.getLogger(__name__)
 
+# A broker may deliver a message more than once; fault drills make sure of it.
+DELIVERIES = int(os.environ.get("HOLDFAST_TEST_DELIVERIES") or 1)
 UNSEALED_MAX = 1_000  # Runs looked after at once
 _IDLE = (State.DRAFT, State.SEALED)
 
@@ -24,11 +28,11 @@ _IDLE = (State.DRAFT, State.SEALED)
 def tick_run(run_id: int) -> None:
     supervise.tick(run_id)
     if reaper.is_due(Run.objects.get(pk=run_id)):
-        reap_run.send(run_id)
+        _send(reap_run, run_id)
     elif seal.is_due(run_id):
-        seal_run.send(run_id)
+        _send(seal_run, run_id)
     elif ingest.is_due(run_id):
-        ingest_run.send(run_id)
+        _send(ingest_run, run_id)
 
 
 @dramatiq.actor(queue_name="record", max_retries=0, time_limit=600_000, max_age=5_000)
@@ -57,7 +61,12 @@ def look_after() -> None:
     """Send a tick for each Run that is not over, and rebuild one that is stale."""
     unsealed = Run.objects.exclude(state__in=_IDLE).values_list("id", flat=True)
     for run_id in unsealed[:UNSEALED_MAX]:
-        tick_run.send(run_id)
+        _send(tick_run, run_id)
     stale = Run.objects.filter(stale=True).order_by("?").values_list("id", flat=True)
     for run_id in stale[:1]:
-        rebuild_run.send(run_id)
+        _send(rebuild_run, run_id)
+
+
+def _send(actor: Any, run_id: int) -> None:
+    for _ in range(DELIVERIES):
+        actor.send(run_id)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.auth
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
 from runs.errors import ObjectsError
 
-RETRIES_MAX = 5
+RETRIES_MAX = 3  # a tick a second later tries again in any case
 OBJECT_BYTES_MAX = 64 * 1024 * 1024  # of one object read whole
 LIST_PAGES_MAX = 10_000
 
@@ -26,10 +30,49 @@ class Stored:
     bytes: int
 
 
+class StoreClock:
+    """The time by which requests are signed; a store refuses one 15 minutes off.
+
+    The host's wall clock is read once: a step of it must not cut us, and the agents
+    that we sign for, from the record. Where it was wrong from the start, the store's
+    own refusal says by how much (botocore corrects no skew itself).
+    """
+
+    def __init__(self) -> None:
+        self._base = datetime.now(UTC)
+        self._base_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def now(self, remove_tzinfo: bool = True) -> datetime:  # noqa: FBT001, FBT002
+        """As botocore.compat.get_current_datetime."""
+        since_s = time.clock_gettime(time.CLOCK_BOOTTIME) - self._base_s
+        found = self._base + timedelta(seconds=since_s)
+        return found.replace(tzinfo=None) if remove_tzinfo else found
+
+    def corrected(
+        self, response: Any = None, attempts: int = 0, **_: Any
+    ) -> float | None:
+        """Botocore's needs-retry: the pause before one more try, or None for none."""
+        if not response or attempts > RETRIES_MAX:
+            return None
+        http, said = response
+        if said.get("Error", {}).get("Code") != "RequestTimeTooSkewed":
+            return None
+        try:
+            theirs = parsedate_to_datetime(http.headers["Date"])
+        except (KeyError, ValueError):
+            return None
+        self._base += theirs - self.now(remove_tzinfo=False)
+        return 0.1
+
+
+_clock = StoreClock()
+botocore.auth.get_current_datetime = _clock.now  # type: ignore[attr-defined]
+
+
 @lru_cache(maxsize=1)
 def _client() -> Any:
     local = urlsplit(settings.S3_ENDPOINT_URL).hostname in {"127.0.0.1", "localhost"}
-    return boto3.client(
+    client = boto3.client(
         "s3",
         endpoint_url=settings.S3_ENDPOINT_URL,
         region_name=settings.S3_REGION,
@@ -46,6 +89,8 @@ def _client() -> Any:
             response_checksum_validation="when_required",
         ),
     )
+    client.meta.events.register_first("needs-retry.s3", _clock.corrected)
+    return client
 
 
 def forget_client() -> None:

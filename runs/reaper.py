@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from runs import claims, lifecycle, worlds
 from runs.errors import StateError
@@ -33,6 +33,7 @@ EMPTY_LISTINGS = 2  # one after another: then nothing is left
 PAUSE_S = 0.5  # between two listings
 LATE_CREATE_S = 5.0  # after its timeout a create may still bring a sandbox
 CLAIM_S = REAP_LIMIT_S + 60
+_IN_GOOD_ORDER = (Finish.DONE, Finish.ABORTED, Finish.FENCED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ def settled_us(run: Run, plan: Plan) -> int:
     """
     if run.t0_us is None:
         return 0
-    well = {"finished": Finish.DONE, "orphaned": 0}
-    if not run.attempts.exclude(**well).filter(heard_t0=True).exists():
+    # Whether T0 was heard does not matter: the echo comes a heartbeat later.
+    well = {"finished__in": _IN_GOOD_ORDER, "orphaned": 0}
+    if not run.attempts.exclude(**well).filter(heard_at_us__isnull=False).exists():
         return 0
     after_s = burst_s(plan) + plan.create_timeout_s + LATE_CREATE_S
     return run.t0_us + round(after_s * 1e6)
@@ -98,11 +100,8 @@ def look(run: Run, *, destroy: bool) -> Reaped:
     plan = lifecycle.plan_of(run)
     if not worlds.reachable(run):  # a simulated world takes its sandboxes with it
         return Reaped(0, 0, 0, _cost(run, plan, 0))
-    labels = {"run": run.code}
-    listed, destroyed, left, error = asyncio.run(
-        _loop(run.provider, worlds.provider_config(run), plan, labels, destroy)
-    )
-    return Reaped(listed, destroyed, left, _cost(run, plan, listed), error)
+    found = asyncio.run(_at_provider(run, plan, destroy=destroy))
+    return replace(found, cost_usd=_cost(run, plan, found.listed))
 
 
 def leftovers(run: Run, plan: Plan) -> int | None:
@@ -130,39 +129,44 @@ async def _labels(
         await provider.close()
 
 
-async def _loop(
-    slug: str,
-    config: Mapping[str, str],
-    plan: Plan,
+async def _at_provider(run: Run, plan: Plan, *, destroy: bool) -> Reaped:
+    provider = open_provider(run.provider, worlds.provider_config(run), plan)
+    try:
+        return await sweep(provider, {"run": run.code}, destroy=destroy)
+    finally:
+        await provider.close()
+
+
+async def sweep(
+    provider: Provider,
     labels: Mapping[str, str],
-    destroy: bool,  # noqa: FBT001  private, and named at its one call
-) -> tuple[int, int, int | None, str | None]:
+    *,
+    destroy: bool,
+    limit_s: float = REAP_LIMIT_S,
+    pause_s: float = PAUSE_S,
+) -> Reaped:
     """List and destroy until the list is empty twice, or the time is over."""
-    deadline = time.monotonic() + REAP_LIMIT_S
+    deadline = time.monotonic() + limit_s
     seen: set[str] = set()
     gone: set[str] = set()
     left: int | None = None
     error: str | None = None
     empty = 0
-    provider = open_provider(slug, config, plan)
-    try:
-        while empty < EMPTY_LISTINGS and time.monotonic() < deadline:
-            try:
-                async with asyncio.timeout(CALL_LIMIT_S):
-                    found = {one.provider_id for one in await provider.list(labels)}
-                seen |= found
-                left, error = len(found), None
-                empty = 0 if found else empty + 1
-                if not destroy:
-                    break
-                gone |= await _destroy(provider, found)
-            except (ShardAgentError, TimeoutError) as failure:
-                error = str(failure)[:300] or type(failure).__name__
-            if empty < EMPTY_LISTINGS:
-                await asyncio.sleep(PAUSE_S)
-    finally:
-        await provider.close()
-    return len(seen), len(gone), left, error
+    while empty < EMPTY_LISTINGS and time.monotonic() < deadline:
+        try:
+            async with asyncio.timeout(CALL_LIMIT_S):
+                found = {one.provider_id for one in await provider.list(labels)}
+            seen |= found
+            left, error = len(found), None
+            empty = 0 if found else empty + 1
+            if not destroy:
+                break
+            gone |= await _destroy(provider, found)
+        except (ShardAgentError, TimeoutError) as failure:
+            error = str(failure)[:300] or type(failure).__name__
+        if empty < EMPTY_LISTINGS:
+            await asyncio.sleep(pause_s)
+    return Reaped(len(seen), len(gone), left, None, error)
 
 
 async def _destroy(provider: Provider, ids: set[str]) -> set[str]:

@@ -42,7 +42,8 @@ def is_due(run_id: int) -> bool:
         return True
     settled_us = reaper.settled_us(run, lifecycle.plan_of(run))
     waited_s = (lifecycle.now_us(run) - max(run.state_at_us, settled_us)) / 1e6
-    return waited_s > settings.RUN_COLLECT_TIMEOUT_S + reaper.CLAIM_S
+    limit_s = settings.RUN_COLLECT_TIMEOUT_S + supervise.STORING_S + reaper.CLAIM_S
+    return waited_s > limit_s
 
 
 def seal(run_id: int) -> bool:

@@ -18,7 +18,7 @@ from runs.barrier import Decision, decide, instant_ahead_us
 from runs.clock import boot_id
 from runs.errors import FleetError, RunsError
 from runs.fleets import fleet_for
-from runs.liveness import Liveness, liveness
+from runs.liveness import SILENT_INTERVALS, Liveness, liveness
 from runs.models import Attempt, EndReason, Host, Run, State
 from shardagent.wire import Finish, Plan, ShardPhase
 
@@ -26,9 +26,11 @@ log = logging.getLogger(__name__)
 
 CLAIM_S = 30  # a tick has the Run to itself at most so long
 RELEASE_AHEAD_S = 3.0
+ARMING_BEAT_S = 1.0  # between heartbeats while arming, at most
 STARTING_S = 60  # in which a host may say its first word
 START_LIMIT_S = 600  # from launch to every host started
 DESTROY_GRACE_S = 30
+STORING_S = 600 * 2  # agents give up by themselves after 600 s
 _SPENDING = (State.PROVISIONING, State.ARMING, State.BURSTING, State.HOLDING)
 _NOBODY = "no agent is left"
 _FAILED = {"end_reason": EndReason.FAILED, "end_detail": _NOBODY}
@@ -111,7 +113,10 @@ def _arming(run: Run) -> None:
     plan = lifecycle.plan_of(run)
     hosts.launch_waiting(run, plan)
     _replace_lost(run, plan)
-    armed = current(run).filter(phase=ShardPhase.ARMED, finished="").count()
+    # Who died since it was armed is not lost yet, but will not fire either.
+    fresh_us = lifecycle.now_us(run) - round(SILENT_INTERVALS * ARMING_BEAT_S * 1e6)
+    ready = {"phase": ShardPhase.ARMED, "finished": "", "heard_at_us__gte": fresh_us}
+    armed = current(run).filter(**ready).count()
     verdict = decide(
         armed=armed,
         total=plan.shard_count,
@@ -184,12 +189,20 @@ def _collecting(run: Run) -> None:
     fleet = fleet_for(plan.fleet.driver)
     waited_s = (lifecycle.now_us(run) - run.state_at_us) / 1e6
     if fleet.alive(run.code):
-        if waited_s > settings.RUN_COLLECT_TIMEOUT_S:
+        patience_s = _patience_s(run)
+        if waited_s > patience_s:
             fleet.end(run.code)
-        elif waited_s > settings.RUN_COLLECT_TIMEOUT_S / 2:
+        elif waited_s > patience_s / 2:
             fleet.kill(run.code)
     elif run.reaped is not None:
         worlds.finish(run)
+
+
+def _patience_s(run: Run) -> float:
+    """An agent that is heard has something left to store: the store may be away."""
+    heard_us = lifecycle.now_us(run) - settings.RUN_LEASE_S * 1_000_000
+    storing = current(run).filter(finished="", heard_at_us__gte=heard_us)
+    return settings.RUN_COLLECT_TIMEOUT_S + (STORING_S if storing.exists() else 0)
 
 
 def is_quiet(run: Run) -> bool:

@@ -13,6 +13,7 @@ from runs import hosts, lifecycle, objects, worlds
 from runs.heartbeats import desk
 from runs.hosts import is_token_of
 from runs.models import Host, Run, State
+from runs.supervise import ARMING_BEAT_S
 from shardagent.wire import (
     PROTOCOL,
     URLS_PER_REQUEST_MAX,
@@ -27,7 +28,6 @@ from shardagent.wire import (
     segment_key,
 )
 
-ARMING_INTERVAL_S = 1.0
 URL_LIFETIME_MARGIN_S = 6 * 3600
 _QUICK_STATES = {State.PROVISIONING, State.ARMING}
 
@@ -154,4 +154,4 @@ def _refuse_others(host: Host, process: str) -> None:
 
 
 def _interval_s(state: str, planned_s: float) -> float:
-    return min(ARMING_INTERVAL_S, planned_s) if state in _QUICK_STATES else planned_s
+    return min(ARMING_BEAT_S, planned_s) if state in _QUICK_STATES else planned_s

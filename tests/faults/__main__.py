@@ -30,10 +30,11 @@ def main() -> int:
         for result in hold(drill, phases):
             results.append(result)
             _say(result)
+            if not arguments.names:  # as it grows: half a table is better than none
+                day = time.strftime("%Y-%m-%d", time.gmtime())
+                DOCUMENT.write_text(document(results, day))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(r) for r in results], indent=1))
-    if not arguments.names:
-        DOCUMENT.write_text(document(results, time.strftime("%Y-%m-%d", time.gmtime())))
     return 1 if any(result.wrong for result in results) else 0
 
 

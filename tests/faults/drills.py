@@ -17,6 +17,7 @@ from tests.faults.ground import Ground
 PHASES = ("arming", "bursting", "holding", "tearing_down")
 STOP_S = 20.0
 SITE_DOWN_S = 4.0
+SILENCE_S = 3.5
 STORE_DOWN_S = 60.0
 HOUR_S = 3_600
 SPOOL_BYTES = 1 << 20
@@ -25,6 +26,15 @@ PLAN: Mapping[str, Any] = {
     "seed": 7,
     "world": {"profile": "archil"},
     "create_timeout_s": 4,
+    "hold_s": 6,
+}
+LOCAL_PLAN: Mapping[str, Any] = {
+    "provider": "local",
+    "ready_command": ["sh", "-c", "echo ready"],
+    "ready_expect": "^ready",
+    "spec": {"cpu": 1, "memory_mb": 32},
+    "create_timeout_s": 30,
+    "ready_timeout_s": 30,
     "hold_s": 6,
 }
 SANDBOXES, SHARDS_PER_HOST, PER_SHARD = 80, 2, 20
@@ -46,8 +56,8 @@ class Drill:
     unobserved: Mapping[str, int] = field(default_factory=dict)
     not_attempted: Mapping[str, int] = field(default_factory=dict)
     environment: Callable[[Path], dict[str, str]] | None = None
-    end_reason: str = "completed"
-    altered: bool = False  # the record itself is harmed: verify must still agree
+    plan: Mapping[str, Any] = field(default_factory=lambda: PLAN)
+    aborted: tuple[str, ...] = ()  # phases in which it ends the Run
 
 
 def kill_agent(ground: Ground, phase: str) -> None:
@@ -172,19 +182,24 @@ def kill_fleet(ground: Ground, phase: str) -> None:
 
 def abort(ground: Ground, phase: str) -> None:
     if phase != "draft":
-        ground.reach(phase)
+        ground.reach_into(phase)
     ground.struck()
     ground.site.post(f"/runs/{ground.code}/abort")
 
 
 def with_barrier(ground: Ground, strike: Callable[[], object]) -> None:
-    """Strike at host 0, armed, while host 1 keeps the Run in arming."""
+    """Strike at host 0, armed, while host 1 keeps the Run in arming.
+
+    Until its silence is noticed an armed agent counts as ready; so the barrier opens
+    a little later.
+    """
     let_go = ground.hold_barrier(1)
     ground.wait(
         lambda: ground.site.run(ground.code)["progress"]["armed"] >= SHARDS_PER_HOST,
         "host 0 to be armed",
     )
     strike()
+    time.sleep(SILENCE_S)
     let_go()
 
 
@@ -203,10 +218,13 @@ DRILLS: tuple[Drill, ...] = (
           environment=lambda _: {"HOLDFAST_TEST_CHILD_DOWN_S": str(STORE_DOWN_S)}),
     Drill("kill_broker", "SIGKILL the broker, its data lost", kill_broker,
           phases=(*PHASES, "collecting")),
+    Drill("deliver_twice", "every message of the broker is delivered twice",
+          lambda ground, phase: ground.struck(), phases=("whole Run",),
+          environment=lambda _: {"HOLDFAST_TEST_DELIVERIES": "2"}),
     Drill("full_spool", "disk full in the agents' spool (a tmpfs)", fill_spool,
           environment=small_spool),
     Drill("corrupt_segment", "a stored segment altered in the bucket", corrupt_segment,
-          phases=("bursting", "holding"), altered=True,
+          phases=("bursting", "holding"),
           unobserved=dict.fromkeys(("bursting", "holding"), PER_SHARD)),
     Drill("step_forward", "the site's wall clock steps an hour ahead",
           step_clock(HOUR_S), environment=stepping_clock),
@@ -216,8 +234,11 @@ DRILLS: tuple[Drill, ...] = (
           phases=("arming", "bursting", "holding")),
     Drill("kill_fleet", "SIGKILL every agent", kill_fleet,
           phases=("bursting", "holding", "tearing_down"), unobserved=_ALL),
-    Drill("abort", "the Run is aborted", abort, end_reason="aborted",
-          phases=("draft", "queued", "provisioning", "arming", "bursting", "holding"),
+    Drill("kill_agent_local", "SIGKILL an agent whose sandboxes are processes here",
+          kill_agent, phases=("holding",), unobserved=_KILLED, plan=LOCAL_PLAN),
+    Drill("abort", "the Run is aborted", abort,
+          phases=("draft", "queued", "provisioning", *PHASES, "collecting"),
+          aborted=("draft", "queued", "provisioning", "arming", "bursting", "holding"),
           not_attempted=dict.fromkeys(
               ("draft", "queued", "provisioning", "arming", "bursting"), SANDBOXES)),
 )  # fmt: skip

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shardagent.providers.local_processes import labelled
 from tests.embedded import ROOT, Site, quick_plan
 from tests.faults.record import Record
 
@@ -115,6 +116,12 @@ class Ground:
         folder.mkdir(parents=True)
         with (folder / "out").open("ab") as out:
             return subprocess.Popen(words, env=pairs, cwd=ROOT, stdout=out, stderr=out)
+
+    def alive_after(self) -> int:
+        """Sandboxes alive after the reaper: of the world's truth, or of this host."""
+        if self.plan.get("provider") != "local":
+            return self.record.alive_after_reaping()
+        return sum(one.labels.get("run") == self.code for one in labelled())
 
     # The site's children.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,4 +83,6 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         text = zstd.decompress(path.read_bytes())
     except zstd.ZstdError:
         return
-    yield from (json.loads(line) for line in text.splitlines())
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):  # a flipped byte
+            yield json.loads(line)

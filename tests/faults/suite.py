@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.embedded import Site
-from tests.faults.drills import PLAN, SANDBOXES, Drill, Skip
+from tests.embedded import Site, quick_plan
+from tests.faults.drills import SANDBOXES, Drill, Skip
 from tests.faults.ground import ENVIRONMENT, Ground, differences
 
 OUTCOMES = (
@@ -49,7 +49,7 @@ def hold(drill: Drill, phases: Sequence[str]) -> Iterator[Result]:
     try:
         with _site(drill) as site:
             for phase in phases:
-                yield _hold(drill, phase, site)
+                yield hold_at(drill, phase, site)
     except Skip as reason:
         for phase in phases:
             yield Result(drill.name, drill.means, phase, skipped=str(reason))
@@ -70,9 +70,10 @@ def _site(drill: Drill) -> Iterator[Site]:
                 subprocess.run(["umount", "-l", str(data / "agents")], check=True)
 
 
-def _hold(drill: Drill, phase: str, site: Site) -> Result:
+def hold_at(drill: Drill, phase: str, site: Site) -> Result:
+    """One Run with one fault."""
     began = time.monotonic()
-    ground = Ground(site, dict(PLAN))
+    ground = Ground(site, dict(drill.plan))
     try:
         if drill.name == "abort" and phase in ("draft", "queued"):
             _begin_waiting(ground, phase)
@@ -96,7 +97,7 @@ def _hold(drill: Drill, phase: str, site: Site) -> Result:
         loss.events,
         shown,
         (run["reaped"] or {}).get("listed", 0),
-        ground.record.alive_after_reaping(),
+        ground.alive_after(),
         run["verdict"]["level"],
         round(time.monotonic() - began, 1),
         wrong=tuple(_wrong(drill, phase, run, ground, found)),
@@ -107,8 +108,6 @@ def _begin_waiting(ground: Ground, phase: str) -> None:
     """A draft, or a Run that is queued behind another."""
     site = ground.site
     if phase == "draft":
-        from tests.embedded import quick_plan
-
         ground.code = site.post("/runs", quick_plan(**ground.plan))["code"]
         return
     ground.launch()
@@ -135,7 +134,8 @@ def _wrong(
         yield f"the counts do not close: {counts}"
     if counts["total"] != SANDBOXES:
         yield f"{counts['total']} Sandboxes of {SANDBOXES}"
-    if run["end_reason"] != drill.end_reason:
+    aborted = phase in drill.aborted
+    if run["end_reason"] != ("aborted" if aborted else "completed"):
         yield f"ended {run['end_reason']} ({run['end_detail']})"
     for name, allowed in (
         ("unobserved", drill.unobserved),
@@ -143,11 +143,11 @@ def _wrong(
     ):
         if counts[name] > allowed.get(phase, 0):
             yield f"{counts[name]} {name}, at most {allowed.get(phase, 0)} were due"
-    if drill.end_reason == "completed":
+    if not aborted:
         due = SANDBOXES - drill.unobserved.get(phase, 0)
         if counts["success"] < due:
             yield f"{counts['success']} success of at least {due}"
-    if alive := ground.record.alive_after_reaping():
+    if alive := ground.alive_after():
         yield f"{alive} sandboxes alive after the reaper"
     if twice := ground.record.created_twice():
         yield f"{twice} sandboxes created twice"

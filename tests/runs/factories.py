@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from runs import hosts, lifecycle
+from runs.clock import RunClock
 from runs.launch import create_run
-from runs.models import Attempt, Run
-from runs.plan import parse_plan
+from runs.models import Attempt, Host, Run, State
+from runs.plan import freeze, parse_plan
 from shardagent.wire import Beat, Counts, HeartbeatRequest, SegmentReport, ShardPhase
 
 
@@ -59,3 +60,33 @@ def phases(run: Run, phase: ShardPhase, **fields: Any) -> None:
     Attempt.objects.filter(run=run).update(
         **{"phase": phase, "heard_at_us": now, **fields}
     )
+
+
+def make_run_in(state: State, *, code: str = "alpha-1", **fields: Any) -> Run:
+    """A Run with six Sandboxes in this state, on a clock that began now."""
+    plan = parse_plan(
+        {"provider": "sim", "sandbox_count": 6, "sandboxes_per_shard": 2},
+        sandbox_count_max=1_000,
+    )
+    frozen = freeze(plan, code=code, now_us=1_750_000_000_000_000, software={})
+    clock = RunClock.start()
+    defaults = {
+        "provider": frozen.provider,
+        "plan": frozen.model_dump(mode="json"),
+        "credential": code,
+        "state": state,
+        "state_at_us": clock.now_us(),
+        "clock_id": clock.clock_id,
+        "clock_base_wall_us": clock.base_wall_us,
+        "clock_base_mono_ns": clock.base_mono_ns,
+        "clock_boot_id": clock.boot_id,
+    }
+    return Run.objects.create(code=code, **{**defaults, **fields})
+
+
+def make_host(run: Run, *shards: int) -> Host:
+    """One that carries these Shards, not yet registered."""
+    host = Host.objects.create(run=run, index=run.hosts.count())
+    for shard in shards:
+        Attempt.objects.create(run=run, shard=shard, host=host)
+    return host

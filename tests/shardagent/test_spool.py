@@ -200,3 +200,26 @@ def test_whatever_happens_numbers_have_no_gap(
     assert sorted(bucket) == list(range(len(bucket)))
     numbers = [n for seq in sorted(bucket) for n in bucket[seq]]
     assert numbers == list(range(len(numbers)))
+
+
+def test_a_full_disk_costs_nothing_while_the_process_lives(tmp_path: Path) -> None:
+    spool = open_spool(tmp_path)
+    spool.event(Kind.ARMED, 1)
+    spool.cut()
+    folder = spool.events.path(0).parent
+    folder.rename(tmp_path / "moved")  # now every write fails
+    spool.event(Kind.RELEASED, 2, t0_us=5)
+    spool.log(2, "INFO", "still here")
+    spool.cut()
+    (tmp_path / "moved").rename(folder)
+    spool.event(Kind.SETTLED, 3)
+    spool.cut()
+    contents = [zstd.decompress(one.read()) for one in spool.events.waiting]
+    numbers = [orjson.loads(line)["n"] for one in contents for line in one.splitlines()]
+    assert numbers == [0, 1, 2]
+    assert [one.content is None for one in spool.events.waiting] == [True, False, True]
+    assert b"still here" in zstd.decompress(spool.lines.waiting[0].read())
+    assert spool.dropped == 0
+    store_all(spool.events)
+    store_all(spool.lines)
+    assert spool.stored

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -252,3 +253,14 @@ def test_a_store_that_refuses_us_is_no_defect(object_store: ObjectStore) -> None
     with pytest.raises(QueryError):
         ingest.ingest_segments(wrong, PLAN, [key(0, 0)])
     assert reasons() == []
+
+
+def test_a_store_that_is_away_is_an_error_and_no_absent_segment(
+    object_store: ObjectStore, engine: None
+) -> None:
+    away = replace(object_store, endpoint_url="http://127.0.0.1:9")
+    with pytest.raises(QueryError):
+        ingest.ingest_segments(away, PLAN, [key(0, 404)])
+    with pytest.raises(QueryError):
+        ingest.replace_run(away, PLAN, [key(0, 404), key(1, 0)])
+    assert rows("defects") == []
