@@ -33,6 +33,7 @@ PLAN = {
     "heartbeat_interval_s": 0.5,
     "flush_interval_s": 0.5,
     "destroy_timeout_s": 10,
+    "egress_limit_per_s": 50,
     # Tightened, as a Plan may: two cores are shared with whatever else runs here.
     "thresholds": {"loop_cpu_pct": 30},
     "world": {"profile": "isorun", "exec_ms": 5},
@@ -90,6 +91,7 @@ def test_a_fault_of_one_host_is_found_at_its_shard(
         ("shards_lost_pct", "INVALID"),
         ("unobserved_pct", "INVALID"),
         ("resends", "INVALID"),
+        ("egress_demand_pct", None),  # 60 creates in a second or two, 50 allowed
     ],
 )
 def test_faults_reach_the_run(run: Any, check: str, level: str | None) -> None:
