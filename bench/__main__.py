@@ -54,7 +54,24 @@ def coverage(quick: bool) -> Iterator[Row]:
     yield Row("bootstrap of 100,000 rows", found["bootstrap_s"], "s", 2)
 
 
-PARTS: tuple[Callable[[bool], Iterator[Row]], ...] = (agent, coverage)
+def ingest(quick: bool) -> Iterator[Row]:
+    events = 1_000_000 if quick else 10_000_000
+    found = _part("bench.ingest_memory", "--events", str(events))
+    size = f"{events // 1_000_000} M events"
+    yield Row(f"ingest of {size}: site's memory over idle", found["rise_mb"], "MB", 300)
+    yield Row(
+        "ingest, live, judged", found["events_per_s"], "events/s", 400_000, least=True
+    )
+
+
+def rebuild(quick: bool) -> Iterator[Row]:
+    count = 10_000 if quick else 100_000
+    found = _part("bench.rebuild", "--sandboxes", str(count))
+    aim = None if quick else 60
+    yield Row(f"rebuild of {count:,} sandboxes", found["seconds"], "s", aim)
+
+
+PARTS: tuple[Callable[[bool], Iterator[Row]], ...] = (agent, coverage, ingest, rebuild)
 
 
 def main() -> None:

@@ -84,14 +84,19 @@ class Installation:
             logging.getLogger("waitress").setLevel(logging.CRITICAL)
             self._server.close()
         _dismiss_agents()
-        if self._worker is not None:
-            self._worker.stop(timeout=int(STOP_WORKERS_S * 1_000))
+        self.stop_working()
         for child in reversed(self._children):
             child.stop()
         connections.close_all()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def stop_working(self) -> None:
+        """No message is worked and no Run looked after any more; pages still serve."""
+        if self._worker is not None:
+            self._worker.stop(timeout=int(STOP_WORKERS_S * 1_000))
+            self._worker = None
 
     def _take_data(self) -> None:
         settings.DATA.mkdir(mode=0o700, parents=True, exist_ok=True)
