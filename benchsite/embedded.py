@@ -216,6 +216,8 @@ def _object_store(data: Path) -> Child:
         command=[
             *(_program("rclone"), "serve", "s3"),
             *("--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off"),
+            # Records may be put into the folder by hand, or taken out of it.
+            *("--dir-cache-time", "1s"),
             *("--config", os.devnull, str(folder)),
         ],
         log_file=data / "log" / "rclone.log",

@@ -165,6 +165,24 @@ def test_nothing_is_left_to_reap(runs: Runs) -> None:
     assert missing.stderr.strip().endswith("no Run has the code nobody-1")
 
 
+def test_a_change_of_clickhouses_schema_rebuilds_every_run_in_the_background(
+    runs: Runs,
+) -> None:
+    site = runs.site
+    before = {code: shown(site, code) for code in runs.codes}
+    site.stop()
+    forget = (
+        "from runs.clickhouse import client;"
+        "client.command('TRUNCATE TABLE schema_version', name='test')"
+    )
+    site.manage("shell", "-c", forget)
+    site.start()
+    for code in runs.codes:
+        assert {**site.run(code), "url": ""} == before[code][0]  # the stored summary
+    for code in runs.codes:
+        site.until(lambda code=code: shown(site, code) == before[code], 60, code)
+
+
 def _events(events: list[dict[str, Any]], first: int = 0) -> bytes:
     lines = [{"v": 1, "n": n, **event} for n, event in enumerate(events, first)]
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)

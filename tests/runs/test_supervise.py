@@ -129,3 +129,29 @@ def test_a_tick_that_another_worker_is_at_is_left_alone() -> None:
     before = Run.objects.get(pk=run.pk).state
     supervise.tick(run.pk)
     assert Run.objects.get(pk=run.pk).state == before
+
+
+@pytest.mark.parametrize(
+    ("age_s", "state"), [(5, State.ARMING), (61, State.COLLECTING)]
+)
+def test_a_run_that_spent_its_time_is_aborted_in_good_order(
+    age_s: int, state: State
+) -> None:
+    run = make_arming_run(max_duration_s=60)
+    began = lifecycle.now_us(run) - age_s * 1_000_000
+    run.transitions.filter(to_state=State.PROVISIONING).update(at_us=began)
+    supervise.tick(run.pk)
+    run.refresh_from_db()
+    assert run.state == state
+    over = state == State.COLLECTING
+    assert run.end_detail == ("budget: max_duration_s 60 s reached" if over else "")
+
+
+def test_whoever_died_armed_does_not_open_the_barrier() -> None:
+    run = make_arming_run()
+    phases(run, ShardPhase.ARMED)
+    silent_us = lifecycle.now_us(run) - 4_000_000
+    run.attempts.filter(shard=1).update(heard_at_us=silent_us)
+    supervise.tick(run.pk)
+    run.refresh_from_db()
+    assert run.state == State.ARMING
