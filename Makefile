@@ -51,6 +51,10 @@ conformance: .venv/.dev
 	@$(PY) manage.py certify --first 1 --seeds $(SEEDS) --sandboxes 1000
 	@$(PY) manage.py certify --first 1 --seeds $(LARGE) --sandboxes 10000
 
+# Every figure beside its aim; QUICK=1 takes some two minutes. Writes bench/latest.json.
+bench: .venv/.dev
+	@$(PY) -m bench
+
 check: .venv/.dev
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .

@@ -10,6 +10,7 @@ sandboxes is in every Run's own health events (`rss_bytes`).
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,9 +32,11 @@ def weigh() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         wheels = folder / "wheels"
-        _run(
-            sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, ROOT
-        )
+        shutil.copytree(ROOT / "shardagent", folder / "sources" / "shardagent")
+        for name in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / name, folder / "sources")
+        pip = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps")
+        _run(*pip, "-w", wheels, folder / "sources")
         (wheel,) = wheels.glob("*.whl")
         venv.create(folder / "venv", with_pip=True)
         python = folder / "venv" / "bin" / "python"

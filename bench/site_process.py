@@ -16,7 +16,7 @@ SAMPLE_S = 0.05
 
 @contextmanager
 def site_at_rest(data: Path) -> Iterator[None]:
-    """Web, workers, store, broker and ClickHouse are up; the Ticker is stopped."""
+    """Web, store, broker and ClickHouse are up; nobody works the queues."""
     os.environ["DATA"] = str(data)
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchsite.settings")
     os.environ.setdefault("LOG_LEVEL", "WARNING")
@@ -28,7 +28,7 @@ def site_at_rest(data: Path) -> Iterator[None]:
 
     installation = Installation(8_000, any_port=True)
     installation.start()
-    installation._ticker.stop()
+    installation.stop_working()
     try:
         yield
     finally:

@@ -43,7 +43,6 @@ class Installation:
         self._children: list[Child] = []
         self._server: Any = None
         self._worker: Any = None
-        self._ticker: Any = None
 
     @property
     def url(self) -> str:
@@ -68,13 +67,10 @@ class Installation:
             self._children[-1].start()
         prepare()
         from runs import supervise
-        from runs.actors import Ticker
 
         supervise.listen_again()
         self._serve(listening)
         self._worker = start_workers(settings.WORKER_THREADS)
-        self._ticker = Ticker()
-        self._ticker.start()
 
     def mind(self) -> None:
         """To be called every second or so: restarts a child that died."""
@@ -83,21 +79,24 @@ class Installation:
 
     def stop(self) -> None:
         """Within 10 s: no child of ours is left."""
-        if self._ticker is not None:
-            self._ticker.stop()
         if self._server is not None:
             # Requests under way fail when it closes; nobody needs to hear of them.
             logging.getLogger("waitress").setLevel(logging.CRITICAL)
             self._server.close()
         _dismiss_agents()
-        if self._worker is not None:
-            self._worker.stop(timeout=int(STOP_WORKERS_S * 1_000))
+        self.stop_working()
         for child in reversed(self._children):
             child.stop()
         connections.close_all()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    def stop_working(self) -> None:
+        """No message is worked and no Run looked after any more; pages still serve."""
+        if self._worker is not None:
+            self._worker.stop(timeout=int(STOP_WORKERS_S * 1_000))
+            self._worker = None
 
     def _take_data(self) -> None:
         settings.DATA.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -169,8 +169,10 @@ DRAMATIQ_BROKER = {
         "dramatiq.middleware.Callbacks",
         "dramatiq.middleware.Retries",
         "django_dramatiq.middleware.DbConnectionsMiddleware",
+        "runs.broker.LookAfter",
     ],
 }
+DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
 
 # --- Runs -------------------------------------------------------------------------
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from typing import Any
 
 import dramatiq
-from django.conf import settings
-from django.db import close_old_connections
 
 from runs import ingest, reaper, rebuild, seal, supervise
 from runs.models import Run, State
@@ -73,23 +70,3 @@ def look_after() -> None:
 def _send(actor: Any, run_id: int) -> None:
     for _ in range(DELIVERIES):
         actor.send(run_id)
-
-
-class Ticker(threading.Thread):
-    """Calls look_after each second until stopped; a failing broker is waited out."""
-
-    def __init__(self) -> None:
-        super().__init__(name="ticker", daemon=True)
-        self._stop_asked = threading.Event()
-
-    def run(self) -> None:
-        while not self._stop_asked.wait(settings.RUN_TICK_INTERVAL_S):
-            try:
-                look_after()
-            except Exception:  # the broker or the database is away: try again
-                log.warning("cannot send ticks", exc_info=log.isEnabledFor(10))
-            finally:
-                close_old_connections()
-
-    def stop(self) -> None:
-        self._stop_asked.set()

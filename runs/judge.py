@@ -119,6 +119,7 @@ def judge_rig(facts: RunFacts, plan: Plan, found: dict[str, Any]) -> dict[str, A
         unobserved=outcomes["unobserved"],
         record_defects=figures.record_defects,
         resends=figures.resends,
+        egress_demand_pct=figures.egress_demand_pct,
         leftovers=figures.leftovers,
         create_p50_ms=figures.run["create_p50_ms"],
         tti_p50_ms=figures.run["tti_p50_ms"],

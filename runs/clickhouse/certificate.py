@@ -8,6 +8,12 @@ from runs.clickhouse import client
 from runs.clickhouse.facts import RunFacts
 from runs.clickhouse.sandboxes import TICK_US
 
+# A million sleepers are some twenty million steps: slow and large, but once a Run.
+_LARGE = {
+    "max_execution_time": client.COMMAND_TIME_MAX_S,
+    "max_bytes_before_external_group_by": 2_000_000_000,
+    "max_bytes_before_external_sort": 2_000_000_000,
+}
 SLACK_US = 1_000_000  # around a timeout or T_end either Outcome is right
 
 
@@ -141,7 +147,9 @@ turns AS (
 ),
 swept AS (
     SELECT at, sum(sum(dp)) OVER upto AS proven, sum(sum(da)) OVER upto AS alive,
-        sum(sum(dw)) OVER upto AS awake, sum(sum(dm)) OVER upto AS possible
+        sum(sum(dw)) OVER upto AS awake, sum(sum(dm)) OVER upto AS possible,
+        uniqExactIfState(sandbox, p > w) AS over_truth,
+        uniqExactIfState(sandbox, a > m) AS over_possible
     FROM turns GROUP BY at
     WINDOW upto AS (ORDER BY at ROWS UNBOUNDED PRECEDING)
 )
@@ -150,10 +158,8 @@ SELECT count() AS instants, countIf(proven > awake) AS proven_over_truth,
     toInt64(greatest(0, max(proven - awake))) AS worst_proven_excess,
     toInt64(greatest(0, max(alive - possible))) AS worst_possible_lack,
     minIf(toNullable(at), proven > awake OR alive > possible) AS first_violation_us,
-    (SELECT uniqExact(sandbox) FROM turns WHERE p > w AND at < last_instant)
-        AS sandboxes_over_truth,
-    (SELECT uniqExact(sandbox) FROM turns WHERE a > m AND at < last_instant)
-        AS sandboxes_over_possible,
+    uniqExactIfMerge(over_truth) AS sandboxes_over_truth,
+    uniqExactIfMerge(over_possible) AS sandboxes_over_possible,
     (SELECT uniqExact(sandbox) FROM gaps WHERE NOT passes) AS sleepers,
     (SELECT uniqExact(sandbox) FROM gaps WHERE NOT passes AND NOT suspended)
         AS sleepers_missed
@@ -217,7 +223,12 @@ def certificate(run: RunFacts) -> Certificate | None:
         return None
     bound = {"run": run.code, "t0": run.t0_us, "shard_count": run.shard_count}
     bound |= {"witness": int(run.witness), "tick": TICK_US}
-    sweep = client.query_rows(_SWEEP, bound, name="certificate")[0]
+    sweep = client.query_rows(
+        _SWEEP,
+        bound,
+        name="certificate",
+        settings=_LARGE,
+    )[0]
     until = run.t_destroy_us
     row = client.query_rows(
         _CLASSES,

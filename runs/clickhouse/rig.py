@@ -76,6 +76,22 @@ LIMIT 1
 """
 
 
+# Hosts that know no address of theirs are taken to share one.
+_EGRESS = """
+SELECT max(creates) AS peak FROM (
+    SELECT ifNull(address, '') AS egress_address, count() AS creates,
+        intDiv(sent_us + sent_fit.1 - {t0:Int64}, 1000000) AS second
+    FROM sandboxes FINAL LEFT JOIN (
+        SELECT shard, toNullable(attempt) AS attempt, any(egress) AS address
+        FROM events WHERE run = {run:String} AND kind = 'agent_started' AND judged
+        GROUP BY shard, attempt
+    ) AS hosts USING (shard, attempt)
+    WHERE run = {run:String} AND sent_us IS NOT NULL
+    GROUP BY egress_address, second
+) LIMIT 1
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Rig:
     """Figures of the verdict by the names of verdict.py; missing ones are None."""
@@ -85,6 +101,7 @@ class Rig:
     shards_started: int  # those that finished, and sent creates where T0 was set
     record_defects: int
     leftovers: int | None
+    egress_demand_pct: float | None  # of the limit that the Provider publishes
     resends: int | None  # creates that a simulated world heard and no event tells of
 
 
@@ -100,6 +117,7 @@ def rig(run: RunFacts, plan: Plan, rows: Sequence[ShardRow]) -> Rig:
         + record["gapped"]
         + sum(r.gaps or 0 for r in rows),
         leftovers=record["leftovers"],
+        egress_demand_pct=_egress(run, plan),
         resends=record["resends"],
     )
 
@@ -140,6 +158,15 @@ def _finals(run: RunFacts, plan: Plan) -> dict[int, float]:
     }
     rows = client.query_rows(_FINALS, bound, name="rig")
     return {row["shard"]: row["final_probe_late_ms"] for row in rows}
+
+
+def _egress(run: RunFacts, plan: Plan) -> float | None:
+    """The busiest second of any egress address, in % of its published limit."""
+    if plan.egress_limit_per_s is None or run.t0_us is None:
+        return None
+    bound = {"run": run.code, "t0": run.t0_us}
+    peak = client.query_rows(_EGRESS, bound, name="rig")[0]["peak"]
+    return float(100 * (peak or 0) / plan.egress_limit_per_s)
 
 
 def _ms(value: float | None) -> float | None:

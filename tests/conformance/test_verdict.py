@@ -33,6 +33,7 @@ PLAN = {
     "heartbeat_interval_s": 0.5,
     "flush_interval_s": 0.5,
     "destroy_timeout_s": 10,
+    "egress_limit_per_s": 50,
     # Tightened, as a Plan may: two cores are shared with whatever else runs here.
     "thresholds": {"loop_cpu_pct": 30},
     "world": {"profile": "isorun", "exec_ms": 5},
@@ -85,15 +86,17 @@ def test_a_fault_of_one_host_is_found_at_its_shard(
         ("shards_suspect_pct", "INVALID"),
         ("shards_invalid_pct", "INVALID"),
         ("start_skew_p99_ms", "SUSPECT"),
-        ("start_skew_max_ms", "INVALID"),
+        ("start_skew_max_ms", None),  # how bad depends on when all were alive
         ("harness_share_pct", "INVALID"),
         ("shards_lost_pct", "INVALID"),
         ("unobserved_pct", "INVALID"),
         ("resends", "INVALID"),
+        ("egress_demand_pct", None),  # 60 creates in a second or two, 50 allowed
     ],
 )
-def test_faults_reach_the_run(run: Any, check: str, level: str) -> None:
-    assert findings(run)[check]["level"] == level
+def test_faults_reach_the_run(run: Any, check: str, level: str | None) -> None:
+    found = findings(run)[check]["level"]
+    assert found == level if level else found != "VALID"
 
 
 def test_lost_and_fenced_shards_are_unobserved_and_the_sum_closes(run: Any) -> None:
@@ -122,6 +125,7 @@ def harmed(site: Site, run: Any) -> Any:
     journal = sorted(folder.glob("journal-*.ndjson"))[-1]
     number = int(journal.stem.removeprefix("journal-")) + 1
     (folder / f"journal-{number:06d}.ndjson").write_text(json.dumps(line) + "\n")
+    (folder / "manifest.json").unlink()  # what is not in it would count as late
     site.manage("rebuild_run", run["code"], "--wait", "--json")
     site.start()
     return site.run(run["code"])

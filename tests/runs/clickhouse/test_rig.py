@@ -1,0 +1,69 @@
+"""Figures of the verdict that no Run of the other tests shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from runs.clickhouse import facts, ingest, rig, sandboxes, shards
+from runs.clickhouse.client import ObjectStore
+from shardagent.wire import Plan
+
+T0 = 1_000_000_000
+SECOND = 1_000_000
+PLAN = Plan(
+    code="alpha-rig",
+    provider="sim",
+    sandbox_count=12,
+    sandboxes_per_shard=4,
+    shard_count=3,
+    target=12,
+    egress_limit_per_s=10,
+)
+
+
+@pytest.fixture(scope="module")
+def found(
+    engine: None, object_store: ObjectStore, put: Callable[[str, bytes], None]
+) -> Iterator[rig.Rig]:
+    """Shards 0 and 1 share an address, 2 has its own; of Shard 1 half comes later."""
+    objects = {}
+    for shard, egress in enumerate(["a", "a", "b"]):
+        events = [
+            {"at": T0 - SECOND, "kind": "agent_started", "egress": egress},
+            {"at": T0, "kind": "clock", "offset_us": 0, "half_rtt_us": 0},
+        ]
+        for place in range(4):
+            late = 3 * SECOND if shard == 1 and place > 1 else 0
+            box = shard * 4 + place
+            events.append({"at": T0 + late, "kind": "create_sent", "sandbox": box})
+        lines = [json.dumps({"v": 1, "n": n, **e}) for n, e in enumerate(events)]
+        key = f"runs/{PLAN.code}/shards/{shard:05d}/00/events-000000.ndjson"
+        objects[key] = "\n".join(lines).encode() + b"\n"
+    # The world was asked twice for Sandbox 5, and of Sandbox 6 nobody told it.
+    asked = [{"sandbox": box, "create": "timeout"} for box in (4, 5, 5, 7)]
+    truth = "\n".join(json.dumps(line) for line in asked)
+    objects[f"runs/{PLAN.code}/truth-000000.ndjson"] = truth.encode() + b"\n"
+    journal = json.dumps({"kind": "released", "at_us": T0, "t0_us": T0})
+    objects[f"runs/{PLAN.code}/journal-000000.ndjson"] = journal.encode() + b"\n"
+    for key, body in objects.items():
+        put(key, body)
+    ingest.replace_run(object_store, PLAN, list(objects))
+    run = facts.run_facts(PLAN)
+    sandboxes.classify(run, None, final=True)
+    yield rig.rig(run, PLAN, shards.shards(run))
+    ingest.forget_run(PLAN.code)
+
+
+def test_egress_demand_is_the_busiest_second_of_one_address(found: rig.Rig) -> None:
+    assert found.egress_demand_pct == 60  # 4 of Shard 0 and 2 of Shard 1, of 10
+
+
+def test_resends_are_what_the_world_heard_and_no_event_tells(found: rig.Rig) -> None:
+    assert found.resends == 1
+
+
+def test_an_agent_that_never_finished_is_lost(found: rig.Rig) -> None:
+    assert found.shards_started == 0
