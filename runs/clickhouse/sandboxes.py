@@ -40,7 +40,13 @@ OUTCOMES = (
 _NAME = re.compile(r"<([a-z_]+)>")
 
 
-def classify(run: RunFacts, shards: Sequence[int] | None, *, final: bool) -> None:
+def classify(
+    run: RunFacts,
+    shards: Sequence[int] | None,
+    *,
+    final: bool,
+    at_once: int = SANDBOXES_A_STATEMENT,
+) -> None:
     """Judge these Shards' Sandboxes anew; all Shards where None.
 
     While the Run is live (`final` false) what may still change is `pending`. A
@@ -58,8 +64,12 @@ def classify(run: RunFacts, shards: Sequence[int] | None, *, final: bool) -> Non
                 name="classify",
             )
     statements = [(JUDGEMENT_DIR / name).read_text() for name in STATEMENTS]
-    for part in _parts(run, shards):
+    for part in _parts(run, shards, at_once):
         names = _names(run, part, final=final) | {"prefix": prefix}
+        if shards is None and part[-1] == run.shard_count - 1:
+            # Attempts of Shards that nobody planned are facts as well.
+            also = f"OR shard >= {int(run.shard_count)}"
+            names["of_shards"] = f"AND (shard IN {integers(part)} {also})"
         for statement in statements:
             client.command(_filled(statement, names), name="classify")
     if whole:
@@ -67,10 +77,12 @@ def classify(run: RunFacts, shards: Sequence[int] | None, *, final: bool) -> Non
             put_in_place(table, run.code, name="classify")
 
 
-def _parts(run: RunFacts, shards: Sequence[int] | None) -> Iterator[Sequence[int]]:
+def _parts(
+    run: RunFacts, shards: Sequence[int] | None, at_once: int
+) -> Iterator[Sequence[int]]:
     """Shards that are judged by one statement: its memory grows with them."""
     chosen = range(run.shard_count) if shards is None else sorted(shards)
-    size = max(1, SANDBOXES_A_STATEMENT // max(1, run.sandboxes_per_shard))
+    size = max(1, at_once // max(1, run.sandboxes_per_shard))
     for at in range(0, len(chosen), size):
         yield chosen[at : at + size]
 
