@@ -14,6 +14,7 @@ from shardagent.shard import Shard
 from shardagent.spool import ShardSpool
 from shardagent.wire import Finish, HeartbeatAnswer, Kind, Plan
 
+STALL_US = 1_000_000  # a deadline noticed so late says nothing of the Provider
 TIMER_MAX_S = 3_600.0  # a longer wait is looked at again
 
 
@@ -163,10 +164,10 @@ class Runner:
             error = failure
         except Exception as failure:  # an adapter's bug is one failed call, no more
             if isinstance(failure, TimeoutError) and deadline.expired():
-                text = f"no answer within {call.timeout_s:.3g} s"
-                # Not even sent: it was the way to the Provider that did not open.
-                origin = Origin.NETWORK if sent_us is None else Origin.PROVIDER
-                error = ProviderError(Cause.TIMEOUT, origin, text)
+                due_us = started_us + round(call.timeout_s * 1e6)
+                error = _timed_out(
+                    call, clock.now_us() - due_us, sent=sent_us is not None
+                )
             else:
                 error = self._ours(call, failure)
         done_us = clock.now_us()
@@ -206,3 +207,15 @@ class Runner:
         text = f"{call.verb} raised {type(failure).__name__}: {failure}"
         self.log(self._clock.now_us(), "ERROR", text)
         return ProviderError(Cause.HARNESS, Origin.HARNESS, text)
+
+
+def _timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
+    """late_us: how long after its time the deadline was noticed."""
+    if late_us > STALL_US:  # this process stood still, and answers may have come
+        text = f"no answer was looked for: we stood still for {late_us / 1e6:.3g} s"
+        return ProviderError(Cause.HARNESS, Origin.HARNESS, text)
+    # Not even sent: it was the way to the Provider that did not open.
+    origin = Origin.PROVIDER if sent else Origin.NETWORK
+    return ProviderError(
+        Cause.TIMEOUT, origin, f"no answer within {call.timeout_s:.3g} s"
+    )

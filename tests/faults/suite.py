@@ -151,6 +151,9 @@ def _wrong(
     ):
         if counts[name] > allowed.get(phase, 0):
             yield f"{counts[name]} {name}, at most {allowed.get(phase, 0)} were due"
+    blamed = counts["failed"] + counts["readiness_failed"] + counts["partial"]
+    if blamed:  # the world of a drill does nothing wrong
+        yield f"{blamed} Sandboxes are blamed on the Provider"
     if not aborted:
         due = SANDBOXES - drill.unobserved.get(phase, 0)
         if counts["success"] < due:
