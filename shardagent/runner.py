@@ -165,7 +165,7 @@ class Runner:
         except Exception as failure:  # an adapter's bug is one failed call, no more
             if isinstance(failure, TimeoutError) and deadline.expired():
                 due_us = started_us + round(call.timeout_s * 1e6)
-                error = _timed_out(
+                error = timed_out(
                     call, clock.now_us() - due_us, sent=sent_us is not None
                 )
             else:
@@ -209,7 +209,7 @@ class Runner:
         return ProviderError(Cause.HARNESS, Origin.HARNESS, text)
 
 
-def _timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
+def timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
     """late_us: how long after its time the deadline was noticed."""
     if late_us > STALL_US:  # this process stood still, and answers may have come
         text = f"no answer was looked for: we stood still for {late_us / 1e6:.3g} s"
