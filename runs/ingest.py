@@ -18,7 +18,8 @@ from runs.storage import object_store
 from shardagent.wire import segment_key
 
 CLAIM_S = 120
-SEGMENTS_PER_PASS_MAX = 1_000
+SEGMENTS_PER_PASS_MAX = 500
+SANDBOXES_AT_ONCE = 2_500  # judged by one statement; its memory grows with them
 REST_SHARE = 2.0  # at least so long as the last pass took, times this, between passes
 _IDLE = (State.DRAFT, State.QUEUED, State.SEALED)
 _rest_until: dict[int, float] = {}  # by run id, monotonic s; a hint, not a lock
@@ -59,6 +60,7 @@ def _insert(run: Run, rows: list[Segment]) -> None:
     plan = lifecycle.plan_of(run)
     clickhouse_ingest.ingest_segments(object_store(), plan, keys)
     run.segments.filter(pk__in=[row.pk for row in rows]).update(ingested=True)
+    client.let_go_of_memory()
     shards = sorted({row.shard for row in rows if row.kind == "events"})
     if shards:
         facts = live_facts(
@@ -69,7 +71,7 @@ def _insert(run: Run, rows: list[Segment]) -> None:
             t_destroy_us=run.t_destroy_us,
             clock_id=run.clock_id,
         )
-        sandboxes.classify(facts, shards, final=False)
+        sandboxes.classify(facts, shards, final=False, at_once=SANDBOXES_AT_ONCE)
         Run.objects.filter(pk=run.pk, state=run.state).update(
             live=summary.summarise(facts)
         )

@@ -21,13 +21,13 @@ KEYS_MAX = 1_000  # objects a statement
 # Beside a live Run little memory counts, at the end of one speed does. Blocks are of
 # so many objects, each up to 1 MiB before it is taken apart.
 LIVE_SETTINGS = {
-    "max_block_size": 16,
+    "max_block_size": 8,
     "max_threads": 1,
     "max_parsing_threads": 1,
     "max_download_threads": 1,
     "max_insert_threads": 1,
-    "min_insert_block_size_rows": 32_768,
-    "min_insert_block_size_bytes": 16 * 1024 * 1024,
+    "min_insert_block_size_rows": 16_384,
+    "min_insert_block_size_bytes": 8 * 1024 * 1024,
 }
 SEALING_SETTINGS = {
     "max_block_size": 32,
