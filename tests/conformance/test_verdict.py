@@ -11,7 +11,7 @@ import pytest
 
 from tests.embedded import Site, running
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.conformance]
 
 # By host, and so by Shard: one a host. What each must trip is below.
 FAULTS = (

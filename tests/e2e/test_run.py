@@ -213,7 +213,9 @@ def test_the_site_may_be_killed_in_the_middle(tmp_path: Path) -> None:
     site.start()
     try:
         code = site.launch(quick_plan(world=WORLD, seed=7, hold_s=6))
-        site.until_state(code, "bursting", "holding")
+        site.until(
+            lambda: site.run(code).get("progress", {}).get("sent"), 60, "creates"
+        )
         site.kill()
         assert not os.path.exists(f"/proc/{_child(tmp_path)}"), (
             "a child outlived the site"

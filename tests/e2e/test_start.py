@@ -101,7 +101,7 @@ def test_launch_run_without_a_site_runs_a_temporary_one(tmp_path: Path) -> None:
 
 def _own_processes(data: Path) -> list[str]:
     listed = subprocess.run(
-        ["ps", "-eo", "args"], capture_output=True, text=True, check=True, cwd=ROOT
+        ["ps", "-ewwo", "args"], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
     return [
         line

@@ -25,9 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("name", "phase"), [("kill_agent", "bursting"), ("kill_broker", "holding")]
-)
+@pytest.mark.parametrize(("name", "phase"), [("kill_agent", "bursting")])
 def test_a_fault_costs_no_more_than_it_must(site: Site, name: str, phase: str) -> None:
     result = hold_at(BY_NAME[name], phase, site)
     assert result.wrong == ()

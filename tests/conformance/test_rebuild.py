@@ -16,7 +16,7 @@ import pytest
 from tests.embedded import Site, quick_plan, running
 from tests.faults.ground import Ground
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.conformance]
 T0 = 1_750_000_000_000_000
 PLAN = quick_plan(sandbox_count=40, sandboxes_per_shard=10, hold_s=3)
 
