@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -48,14 +47,12 @@ def test_a_child_that_dies_at_start_is_named_with_its_last_words(
 
 
 def test_ctrl_c_in_a_run_stops_every_child_in_time(tmp_path: Path) -> None:
-    site = Site(tmp_path)
-    site.start()
-    code = site.launch(quick_plan(hold_s=60))
-    site.until_state(code, "holding")
-    assert _own_processes(tmp_path)
-    assert site.stop() < 10
-    time.sleep(0.5)
-    assert _own_processes(tmp_path) == []
+    with running(tmp_path) as site:
+        code = site.launch(quick_plan(hold_s=60))
+        site.until_state(code, "holding")
+        assert _own_processes(tmp_path)
+        assert site.stop() < 10
+        site.until(lambda: not _own_processes(tmp_path), 2, "the last child to end")
 
 
 @pytest.mark.parametrize(
