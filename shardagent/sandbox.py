@@ -401,6 +401,13 @@ class Sandbox:
         self._wait(now)
 
     def _unready(self, now: int, failure: ProviderError) -> None:
+        limit_s = self.rules.ready_timeout_us / 1e6
+        failure = ProviderError(
+            failure.cause,
+            failure.origin,
+            f"not interactive within {limit_s:g} s; last: {failure.message}",
+            status=failure.status,
+        )
         self.rules.record.event(
             Kind.READINESS_FAILED,
             now,

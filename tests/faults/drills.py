@@ -208,8 +208,9 @@ _KILLED = dict.fromkeys(("bursting", "holding", "tearing_down"), OF_A_HOST)
 _ALL = dict.fromkeys(("bursting", "holding", "tearing_down"), SANDBOXES)
 
 DRILLS: tuple[Drill, ...] = (
+    # Creates that it had not flushed are unknown to the record: not attempted.
     Drill("kill_agent", "SIGKILL an agent (a host of 2 Shards)", kill_agent,
-          unobserved=_KILLED),
+          unobserved=_KILLED, not_attempted={"bursting": 40}),
     Drill("stop_agent", "SIGSTOP an agent for 20 s, the lease being 5 s", stop_agent,
           unobserved=_KILLED),
     Drill("kill_site", "SIGKILL the site (web, workers; 4 s down)", kill_site,
