@@ -8,7 +8,9 @@ from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import SetPasswordForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST
 
 from runs.models import ApiToken
@@ -25,8 +27,16 @@ def sign_in_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
         return render(request, "account/sign_in_link.html", {"user": None}, status=410)
     if request.method == "POST":
         login(request, user, backend=_BACKEND)
-        return redirect("runs")
+        return redirect(_after_sign_in(request))
     return render(request, "account/sign_in_link.html", {"operator": user})
+
+
+def _after_sign_in(request: HttpRequest) -> str:
+    """`next`, if it is a page of this site; else the list of Runs."""
+    wanted = request.GET.get("next", "")
+    if url_has_allowed_host_and_scheme(wanted, allowed_hosts=None):
+        return wanted
+    return reverse("runs")
 
 
 @login_required

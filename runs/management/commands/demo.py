@@ -16,8 +16,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from benchsite.embedded import Installation
+from runs import publication
 from runs.demo import demo_plan
-from runs.errors import ServiceError
+from runs.errors import RunsError, ServiceError
 from runs.launch import checked_plan, create_run, launch
 from runs.management.watch import wait_until_sealed
 from runs.models import Run
@@ -64,17 +65,27 @@ class Command(BaseCommand):
     def _demo_run(self, installation: Installation) -> Run:
         user = operator("operator")
         self._say(f"the site is at   {installation.url}")
-        link = f"{installation.url}{sign_in_path(user)}"
-        self._say(f"sign in once at  {link}")
         run = create_run(checked_plan(demo_plan()), user)
-        self._say(f"the Run's page   {installation.url}/runs/{run.code}")
+        page = f"/runs/{run.code}"
+        link = f"{installation.url}{sign_in_path(user)}?next={page}"
+        self._say(f"watch it live at {link}")
+        self._say("                 (this link signs you in as operator, once)")
         launch(run, "make demo")
         began = time.monotonic()
         wait_until_sealed(run, installation.mind, quiet=False)
         took_s = time.monotonic() - began
         self._say(f"sealed {took_s:.0f} s after launch; {_headline(run)}")
-        self._say(f"the Run's page   {installation.url}/runs/{run.code}")
+        shown = self._published(run)
+        self._say(f"the Run's page   {installation.url}{page}{shown}")
         return run
+
+    def _published(self, run: Run) -> str:
+        """Publish the demo Run, so that its page needs no sign-in."""
+        try:
+            publication.publish(run, "make demo")
+        except RunsError:  # INVALID: shown to operators only
+            return " (sign in to see it: it cannot be published)"
+        return " (published: anybody may open it)"
 
     def _serve(self, installation: Installation, run: Run) -> None:
         self._say("serving until Ctrl-C")
