@@ -27,6 +27,7 @@ class Command(BaseCommand):
         try:
             installation.start()
             self.stdout.write(f"Holdfast is at {installation.url} (Ctrl-C stops it)")
+            self.stdout.write("an operator signs in with: manage.py sign_in_link NAME")
             self.stdout.flush()
             while not asked.wait(MIND_INTERVAL_S):
                 installation.mind()
