@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from runs import lifecycle
 from runs.clickhouse import causes as causes_query
-from runs.clickhouse import curves, logs, sandbox_rows
+from runs.clickhouse import curves, distribution, logs, sandbox_rows
 from runs.clickhouse import defects as defects_query
 from runs.clickhouse import latency as latency_query
 from runs.clickhouse import shards as shards_query
+from runs.clickhouse import start as start_query
 from runs.clickhouse.facts import RunFacts, live_facts
-from runs.clickhouse.sandbox_rows import SandboxFilter
+from runs.filters import SandboxFilter
 from runs.models import Run, State
 from shardagent.wire import Plan
 
@@ -100,10 +101,10 @@ def shard_sandboxes(run: Run, index: int) -> list[dict[str, Any]]:
     """Each Sandbox's life in µs since T0, on the Run's clock; None where absent."""
     chosen = SandboxFilter(shard=index)
     rows: list[dict[str, Any]] = []
-    after: int | None = 0
+    after: str | None = ""
     while after is not None and len(rows) < SHARD_SANDBOXES_MAX:
         page, after = sandbox_rows.sandbox_rows(
-            run.code, chosen, after=after, limit=sandbox_rows.PAGE_MAX
+            facts_of(run), chosen, after=after, limit=sandbox_rows.PAGE_MAX
         )
         rows += page
     return [_elapsed(row, run.t0_us) for row in rows]
@@ -170,19 +171,50 @@ def log(
 
 
 def sandboxes(
-    run: Run, chosen: SandboxFilter, *, after: int, limit: int
+    run: Run, chosen: SandboxFilter, *, after: str = "", limit: int
 ) -> dict[str, Any]:
+    """A page of rows; ValueError where `after` is no cursor of that order."""
     rows, following = sandbox_rows.sandbox_rows(
-        run.code, chosen, after=after, limit=limit
+        facts_of(run), chosen, after=after, limit=limit
     )
+    if following is not None and chosen.sort in ("", "sandbox"):
+        return {"items": rows, "next": int(following)}
     return {"items": rows, "next": following}
 
 
+def sandbox_count(run: Run, chosen: SandboxFilter) -> int:
+    return sandbox_rows.sandbox_count(facts_of(run), chosen)
+
+
+def facets(run: Run, chosen: SandboxFilter) -> dict[str, list[tuple[Any, int]]]:
+    """Counts by outcome, cause, origin and Shard, each under the other conditions."""
+    facts = facts_of(run)
+    names: tuple[Literal["outcome", "cause", "origin", "shard"], ...]
+    names = ("outcome", "cause", "origin", "shard")
+    return {name: sandbox_rows.facet(facts, chosen, name) for name in names}
+
+
 def export(
-    run: Run, chosen: SandboxFilter, kind: Literal["csv", "parquet"]
+    run: Run, chosen: SandboxFilter, kind: Literal["csv", "parquet", "json"]
 ) -> Iterator[bytes]:
     """All rows as a file; ClickHouse writes it, a chunk at a time."""
-    return sandbox_rows.export_rows(run.code, chosen, kind)
+    return sandbox_rows.export_rows(facts_of(run), chosen, kind)
+
+
+def by_size(run: Run, phase: str) -> list[dict[str, Any]]:
+    """A phase's latencies in bins that are equal on a log scale."""
+    return [asdict(row) for row in distribution.by_size(run.code, phase)]
+
+
+def in_submission_order(run: Run, phase: str) -> list[dict[str, Any]]:
+    """A phase's latencies in at most 100 bins, by order of submission."""
+    return [asdict(row) for row in distribution.by_submission(run.code, phase)]
+
+
+def start(run: Run) -> list[dict[str, Any]]:
+    """Start skew and harness delay of each Shard."""
+    rows = start_query.start(facts_of(run), lifecycle.plan_of(run))
+    return [asdict(row) for row in rows]
 
 
 def defects(run: Run, limit: int) -> list[dict[str, Any]]:

@@ -6,16 +6,15 @@ from typing import Any, Literal
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils import timezone
-from ninja import Router
+from ninja import Query, Router, Schema
 from ninja.errors import HttpError
 
 from runs import objects, rebuild, results
 from runs.api.access import run_or_404
-from runs.clickhouse.sandbox_rows import PAGE_MAX, SandboxFilter
-from runs.clickhouse.sandboxes import OUTCOMES
+from runs.clickhouse.sandbox_rows import PAGE_MAX
+from runs.filters import SandboxFilter, parse
 from runs.leaderboard import board_json, class_plans, current_boards
 from runs.models import Run, State
-from shardagent.errors import Cause
 
 STEP_MS_MAX = 3_600_000
 LOG_LINES_MAX = 5_000
@@ -102,48 +101,75 @@ def log(
         raise HttpError(422, str(error)) from None
 
 
+class SandboxParameters(Schema):
+    """What narrows and orders Sandboxes, as in the explorer's address; all optional."""
+
+    outcome: str = ""
+    cause: str = ""
+    origin: str = ""
+    shard: str = ""
+    of: str = ""
+    least_ms: str = ""
+    most_ms: str = ""
+    alive: str = ""
+    at_ms: str = ""
+    died_ms: str = ""
+    rank: str = ""
+    suspended: str = ""
+    q: str = ""
+    sort: str = ""
+
+
+Chosen = Query[SandboxParameters]
+
+
 @router.get("/runs/{code}/sandboxes")
 def sandboxes(
     request: HttpRequest,
     code: str,
-    outcome: str = "",
-    cause: str = "",
-    shard: int | None = None,
-    after: int = 0,
+    chosen: Chosen,
+    after: str = "",
     limit: int = 100,
 ) -> Any:
+    """Rows in the order of `sort` (`-tti`: slowest first); `next` is the next `after`."""
     if not 1 <= limit <= PAGE_MAX:
         raise HttpError(422, f"limit must be from 1 to {PAGE_MAX}")
-    if after < 0:
-        raise HttpError(422, "after must not be negative")
     run = run_or_404(request, code)
-    chosen = _filter(outcome, cause, shard)
-    return results.sandboxes(run, chosen, after=after, limit=limit)
+    try:
+        return results.sandboxes(run, _filter(chosen), after=after, limit=limit)
+    except ValueError as error:
+        raise HttpError(422, str(error)) from None
 
 
 @router.get("/runs/{code}/sandboxes.csv")
-def sandboxes_csv(
-    request: HttpRequest,
-    code: str,
-    outcome: str = "",
-    cause: str = "",
-    shard: int | None = None,
-) -> HttpResponse:
+def sandboxes_csv(request: HttpRequest, code: str, chosen: Chosen) -> HttpResponse:
     run = run_or_404(request, code)
-    return _file(run, _filter(outcome, cause, shard), "csv", "text/csv")
+    return _file(run, _filter(chosen), "csv", "text/csv")
 
 
 @router.get("/runs/{code}/sandboxes.parquet")
-def sandboxes_parquet(
-    request: HttpRequest,
-    code: str,
-    outcome: str = "",
-    cause: str = "",
-    shard: int | None = None,
-) -> HttpResponse:
+def sandboxes_parquet(request: HttpRequest, code: str, chosen: Chosen) -> HttpResponse:
     run = run_or_404(request, code)
     kind = "application/vnd.apache.parquet"
-    return _file(run, _filter(outcome, cause, shard), "parquet", kind)
+    return _file(run, _filter(chosen), "parquet", kind)
+
+
+@router.get("/runs/{code}/distribution")
+def distribution(
+    request: HttpRequest, code: str, phase: Literal["create", "ready", "tti"] = "tti"
+) -> Any:
+    """Latencies by size (bins equal on a log scale) and by order of submission."""
+    run = run_or_404(request, code)
+    return {
+        "by_size": results.by_size(run, phase),
+        "by_submission": results.in_submission_order(run, phase),
+    }
+
+
+@router.get("/runs/{code}/start")
+def start(request: HttpRequest, code: str) -> Any:
+    """Start skew and harness delay of each Shard, in µs."""
+    return {"items": results.start(run_or_404(request, code))}
 
 
 @router.get("/runs/{code}/sandboxes/{sandbox}/events")
@@ -198,14 +224,11 @@ def leaderboard(request: HttpRequest) -> Any:
     return {"items": found}
 
 
-def _filter(outcome: str, cause: str, shard: int | None) -> SandboxFilter:
-    if outcome and outcome not in (*OUTCOMES, "pending"):
-        raise HttpError(422, f"outcome must be one of {', '.join(OUTCOMES)}")
-    if cause and cause not in set(Cause):
-        raise HttpError(422, f"cause must be one of {', '.join(Cause)}")
-    if shard is not None and shard < 0:
-        raise HttpError(422, "shard must not be negative")
-    return SandboxFilter(outcome=outcome, cause=cause, shard=shard)
+def _filter(chosen: SandboxParameters) -> SandboxFilter:
+    try:
+        return parse(chosen.model_dump())
+    except ValueError as error:
+        raise HttpError(422, str(error)) from None
 
 
 def _file(
