@@ -196,12 +196,12 @@ def _latency_said(chosen: SandboxFilter) -> str:
     name = MEASURES[chosen.of]
     least, most = chosen.least_ms, chosen.most_ms
     if least is None and most is None:
-        return f"with a {name}"
+        return f"with {name} known"
     if most is None:
-        return f"{name} at least {_ms(least)}"
+        return f"with {name} at least {_ms(least)}"
     if least is None:
-        return f"{name} at most {_ms(most)}"
-    return f"{name} from {_ms(least)} to {_ms(most)}"
+        return f"with {name} at most {_ms(most)}"
+    return f"with {name} from {_ms(least)} to {_ms(most)}"
 
 
 def _ms(value: float | None) -> str:

@@ -14,7 +14,9 @@ from runs.views import (
     run,
     run_chart,
     runs,
+    sandboxes,
     shard,
+    shards,
 )
 
 urlpatterns = [
@@ -46,6 +48,13 @@ urlpatterns = [
     path("runs/<str:code>", run.run, name="run"),
     path("runs/<str:code>/chart", run_chart.run_chart, name="run-chart"),
     path("runs/<str:code>/summary.md", run.run_markdown, name="run-markdown"),
+    path("runs/<str:code>/sandboxes", sandboxes.sandboxes, name="sandboxes"),
+    path(
+        "runs/<str:code>/sandboxes.<str:kind>",
+        sandboxes.sandboxes_file,
+        name="sandboxes-file",
+    ),
+    path("runs/<str:code>/shards", shards.shards, name="shards"),
     path("runs/<str:code>/shards/<int:index>", shard.shard, name="shard"),
     path(
         "runs/<str:code>/shards/<int:index>/log.txt", shard.shard_log, name="shard-log"

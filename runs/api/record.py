@@ -131,7 +131,7 @@ def sandboxes(
     after: str = "",
     limit: int = 100,
 ) -> Any:
-    """Rows in the order of `sort` (`-tti`: slowest first); `next` is the next `after`."""
+    """Rows ordered by `sort` (`-tti`: slowest first); `next` is the next `after`."""
     if not 1 <= limit <= PAGE_MAX:
         raise HttpError(422, f"limit must be from 1 to {PAGE_MAX}")
     run = run_or_404(request, code)

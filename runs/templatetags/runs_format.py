@@ -109,6 +109,21 @@ def outcome_letter(name: str) -> str:
     return LETTERS.get(name, "")
 
 
+@register.filter
+def plain_number(value: float | None) -> str:
+    """As a form field holds it: 1260.5 → 1260.5; None is empty."""
+    return f"{value:.3f}".rstrip("0").rstrip(".") if _known(value) else ""
+
+
+@register.simple_tag
+def linked(text: str, part: str, address: str) -> SafeString:
+    """`text` with the first `part` of it as a link; plain where it does not occur."""
+    before, found, after = text.partition(part) if part else (text, "", "")
+    if not found or not address:
+        return format_html("{}", text)
+    return format_html('{}<a href="{}">{}</a>{}', before, address, found, after)
+
+
 @register.simple_tag
 def missing(reason: str) -> SafeString:
     """Missing is a dash with its reason on hover, never 0."""

@@ -9,8 +9,10 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_POST
 
@@ -19,19 +21,33 @@ from runs.api.shapes import OUTCOMES, outcomes_of, run_json
 from runs.errors import ObjectsError, QueryError, StateError
 from runs.models import Run, State
 from runs.templatetags.runs_format import (
-    duration,
-    figure,
     outcome_letter,
     thousands,
     words,
 )
+from runs.views.provenance import provenance
+from runs.views.run_chart import PHASES
 from runs.views.runs import visible_to
-from shardagent.wire import Plan
 
 LIVE_EVERY_MS = 2_000
 FRAGMENT = "X-Fragment"
 _FRAGMENTS = {"live": "runs/_run_live.html", "sections": "runs/_run_sections.html"}
 _NOT_ABORTABLE = (State.DRAFT, State.TEARING_DOWN, State.COLLECTING, State.SEALED)
+# Where the rows behind a check's value are.
+_ROWS_OF = {
+    "loop_lag_ms": "shards?sort=loop_lag_us",
+    "loop_cpu_pct": "shards?sort=cpu_pct",
+    "steal_pct": "shards?sort=steal_pct",
+    "harness_delay_p99_ms": "shards?sort=harness_delay_p99_us",
+    "harness_delay_max_ms": "shards?sort=harness_delay_max_us",
+    "cold_connections_pct": "shards?sort=cold_creates",
+    "clock_bound_ms": "shards?sort=clock_bound_us",
+    "start_skew_p99_ms": "sandboxes?sort=-delay",
+    "start_skew_max_ms": "sandboxes?sort=-delay",
+    "harness_share_pct": "sandboxes?sort=-delay",
+    "unobserved_pct": "sandboxes?outcome=unobserved",
+    "raw_record": "shards?sort=defects",
+}
 _TONES = (
     ("clean", "all succeeded"),
     ("some", "up to 5 % did not"),
@@ -43,6 +59,8 @@ _TONES = (
 )
 
 
+CELLS_KEPT_S = 3_600  # of a sealed Run, whose Shards do not change
+LEAST_SHARE = 0.005  # of the bar, for an Outcome that occurred
 _PARTS = ("first", "middle", "last")  # of the submissions, 25, 50 and 25 %
 
 
@@ -109,6 +127,8 @@ def live_context(found: Run) -> dict[str, Any]:
         "plan": plan,
         "json": shown,
         "headline": headline.headline(shown),
+        "held_rows": headline.held_rows(shown),
+        "held": thousands(shown["held"]["proven"]) if shown["held"] else "",
         "beneath": headline.beneath(shown),
         "outcomes": _outcomes(shown["outcomes"]),
         "progress": shown.get("progress"),
@@ -132,31 +152,72 @@ def _sections_context(found: Run) -> dict[str, Any]:
     """The evidence; a part that cannot be read now says so, and the rest stands."""
     plan = lifecycle.plan_of(found)
     latency = _asked(results.latency, found)
-    shards = _asked(results.shards, found)
+    cells = shard_cells(found)
     labels = {row.get("ci95_label") for row in (latency or {}).values()} - {None}
-    cells = [shard_cell(row) for row in shards or []]
     return {
-        "unread": None in (latency, shards),
+        "unread": None in (latency, cells),
         "latency": _latency_rows(latency),
         "submission": _submission_rows(found),
         "steps": (found.summary or {}).get("steps"),
         "highest_step_held": (found.summary or {}).get("highest_step_held"),
         "interval_label": next(iter(labels), None),
         "causes": _asked(results.causes, found),
-        "findings": results.findings(found),
+        "findings": _findings(found),
         "certificate": (found.summary or {}).get("certificate"),
         "shards": cells,
-        "tones": [tone for tone in _TONES if tone[0] in {c["tone"] for c in cells}],
+        "tones": [t for t in _TONES if t[0] in {c["tone"] for c in cells or ()}],
         "outcomes_died": outcomes_of(found)["partial"],
-        "how": _how(found, plan),
+        "how": provenance(found, plan),
+        "phases_with_spread": PHASES,
+        "phase": "tti",
         "plan_json": json.dumps(found.plan, indent=2, ensure_ascii=False),
     }
+
+
+def _findings(found: Run) -> list[dict[str, Any]]:
+    """Every check, with the address of the rows its value was read from."""
+    page = reverse("run", args=[found.code])
+    return [
+        {**row, "rows": f"{page}/{_ROWS_OF.get(row['check'], 'shards')}"}
+        for row in results.findings(found)
+    ]
 
 
 def _submission_rows(found: Run) -> list[dict[str, Any]]:
     """Are early callers favoured? Of a sealed Run; a live one is not asked."""
     parts = (found.summary or {}).get("submission") or {}
-    return [{"part": part, **parts[part]} for part in _PARTS if part in parts]
+    counts = outcomes_of(found)
+    sent = counts["total"] - counts["not_attempted"]
+    quarter, three = -(-sent // 4), -(-3 * sent // 4)
+    places = {
+        "first": (0, quarter - 1),
+        "middle": (quarter, three - 1),
+        "last": (three, sent - 1),
+    }
+    return [
+        {
+            "part": part,
+            "rank": "{}-{}".format(*places[part]),
+            "quantiles": [parts[part].get(f"p{q}_us") for q in (50, 95, 99)],
+            **parts[part],
+        }
+        for part in _PARTS
+        if part in parts
+    ]
+
+
+def shard_cells(found: Run) -> list[dict[str, Any]] | None:
+    """The squares of the grid; None where ClickHouse does not answer."""
+    key = f"cells:{found.code}:{found.sealed_at_us}"
+    kept: list[dict[str, Any]] | None = cache.get(key) if found.sealed_at_us else None
+    if kept is None:
+        rows = _asked(results.shards, found)
+        if rows is None:
+            return None
+        kept = [shard_cell(row) for row in rows]
+        if found.sealed_at_us:
+            cache.set(key, kept, CELLS_KEPT_S)
+    return kept
 
 
 def _asked(question: Callable[[Run], Any], found: Run) -> Any:
@@ -169,25 +230,52 @@ def _asked(question: Callable[[Run], Any], found: Run) -> Any:
 
 def _latency_rows(found: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return [
-        {"phase": phase, "means": headline.LATENCIES[phase], **row}
+        {
+            "phase": phase,
+            "means": headline.LATENCIES[phase],
+            "values": _values(row, ("p50_us", "p95_us", "p99_us", "max_us")),
+            "waited": _values(
+                row.get("from_intended"), ("p50_us", "p95_us", "p99_us", "max_us")
+            ),
+            "observed": _values(row.get("all_observed"), ("p50_us", "p99_us")),
+            **row,
+        }
         for phase, row in (found or {}).items()
         if row and row["count"]
     ]
 
 
+def _values(
+    row: Mapping[str, Any] | None, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Each with its place in ms, from which the explorer shows the rows above it."""
+    known = [(row or {}).get(name) for name in names]
+    return [{"us": us, "ms": None if us is None else us / 1e3} for us in known]
+
+
 def _outcomes(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """In the order of their bar, in which even one Sandbox can be seen and hit."""
     names = [*OUTCOMES, "pending"] if "pending" in counts else OUTCOMES
-    return [
-        {
-            "name": name,
-            "words": words(name),
-            "letter": outcome_letter(name),
-            "count": counts[name],
-            "side": "ours" if name in ("unobserved", "not_attempted") else "theirs",
-            "share": counts[name] / max(1, counts["total"]),
-        }
-        for name in names
-    ]
+    shares = {name: counts[name] / max(1, counts["total"]) for name in names}
+    wide = {n: max(LEAST_SHARE, share) if share else 0.0 for n, share in shares.items()}
+    whole = sum(wide.values()) or 1.0
+    found, left = [], 0.0
+    for name in names:
+        width = 100 * wide[name] / whole
+        found.append(
+            {
+                "name": name,
+                "words": words(name),
+                "letter": outcome_letter(name),
+                "count": counts[name],
+                "share": shares[name],
+                "left": f"{left:.3f}%",
+                "width": f"{width:.3f}%",
+                "middle": f"{left + width / 2:.3f}%",
+            }
+        )
+        left += width
+    return found
 
 
 def shard_cell(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,56 +298,6 @@ def shard_cell(row: Mapping[str, Any]) -> dict[str, Any]:
     if row["state"]:
         said.insert(0, words(row["state"]))
     return {"index": row["index"], "tone": tone, "says": ", ".join(said)}
-
-
-def _how(found: Run, plan: Plan) -> Sequence[tuple[str, str]]:
-    spec, load = plan.spec, words(plan.load.shape)
-    probes = plan.sandbox_count / plan.probe_interval_s
-    software = found.plan.get("software") or {}
-    hosts = found.hosts.count()
-    return (
-        ("Load", f"{thousands(plan.sandbox_count)} sandboxes, {load}"),
-        ("Hold", duration(plan.hold_s)),
-        (
-            "Probes",
-            f"each sandbox every {duration(plan.probe_interval_s)}, at random phases: "
-            f"{figure(probes)} a second over the fleet",
-        ),
-        ("Witness", "on" if plan.witness else "off: answers on demand"),
-        ("Readiness", " ".join(plan.ready_command)),
-        (
-            "Timeouts",
-            f"create {duration(plan.create_timeout_s)}, readiness "
-            f"{duration(plan.ready_timeout_s)}, probe {duration(plan.probe_timeout_s)}",
-        ),
-        (
-            "Spec asked for",
-            f"{spec.cpu:g} CPU, {thousands(spec.memory_mb)} MB, image "
-            f"{spec.image or 'the Provider’s default'}, region {spec.region or 'any'}"
-            + (f", isolated by {spec.isolation}" if spec.isolation else ""),
-        ),
-        (
-            "Fleet",
-            f"{thousands(plan.shard_count)} Shards on {thousands(hosts)} "
-            f"{plan.fleet.driver} host{'' if hosts == 1 else 's'}",
-        ),
-        (
-            "Provider told",
-            "announced" if plan.announced else "not announced",
-        ),
-        (
-            "Memory",
-            f"filled to {plan.fill_memory_pct} %" if plan.fill_memory_pct else "idle",
-        ),
-        ("Transport", plan.transport),
-        ("Seed", str(plan.seed)),
-        (
-            "Software",
-            f"{software.get('version') or 'unknown version'}, commit "
-            f"{(software.get('commit') or 'unknown')[:12]}",
-        ),
-        *((("Note", plan.note),) if plan.note else ()),
-    )
 
 
 def _act(

@@ -1,5 +1,5 @@
 // Keeps an unsealed Run's page fresh, and wires what is on it.
-import { drawAll, png } from "./chart.js";
+import { draw, drawAll } from "./chart.js";
 
 const SECTIONS_EVERY = 5; // times the live part is fetched per fetch of the sections
 const COLUMNS = 50;
@@ -102,13 +102,25 @@ function wireGrid() {
   grid.addEventListener("mouseleave", () => name(null));
 }
 
+// Which latency the two charts of its spread show.
+function choosePhase(chosen) {
+  const spread = chosen.closest("[data-spread]");
+  for (const button of spread.querySelectorAll("[data-phase]")) {
+    button.setAttribute("aria-pressed", String(button === chosen));
+  }
+  for (const place of spread.querySelectorAll("[data-chart]")) {
+    place.dataset.chart = place.dataset.chart.replace(/phase=\w+/, `phase=${chosen.dataset.phase}`);
+    draw(place);
+  }
+}
+
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
   if (question && !window.confirm(question)) event.preventDefault();
 });
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-png]");
-  if (button) png(document.querySelector("[data-chart]"), button.dataset.png);
+  const button = event.target.closest("[data-phase]");
+  if (button) choosePhase(button);
 });
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && Number(live.dataset.live)) refresh().catch(() => {});

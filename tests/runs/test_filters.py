@@ -64,13 +64,17 @@ def test_what_cannot_be_is_refused_in_words(given_: dict[str, str]) -> None:
 def test_the_filter_is_a_sentence() -> None:
     said = filters.sentence(
         SandboxFilter(
-            outcome="failed", cause="rate_limited", shard=1_007, q="429",
-            of="create", least_ms=1_260.0,
+            outcome="failed",
+            cause="rate_limited",
+            shard=1_007,
+            q="429",
+            of="create",
+            least_ms=1_260.0,
         )  # fmt: skip
     )
     assert said == (
         "whose create failed, by cause rate limited, of Shard 1,007, "
-        "create at least 1,260 ms, with “429” in message or id"
+        "with create at least 1,260 ms, with “429” in message or id"
     )
 
 
@@ -78,4 +82,4 @@ def test_each_condition_can_be_taken_away() -> None:
     chosen = SandboxFilter(outcome="failed", of="tti", least_ms=1.0, sort="-tti")
     without = dict(filters.conditions(chosen))
     assert without["whose create failed"] == chosen.but(outcome="")
-    assert without["TTI at least 1 ms"] == chosen.but(of="", least_ms=None)
+    assert without["with TTI at least 1 ms"] == chosen.but(of="", least_ms=None)
