@@ -23,6 +23,8 @@ SITE_URL = env.text("SITE_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
 AGENT_SITE_URL = env.text("AGENT_SITE_URL", SITE_URL).rstrip("/")
 AGENT_PYTHON = env.text("AGENT_PYTHON", "")
 SECRET_KEY = env.secret_or_file("SECRET_KEY", _KEPT.secret_key)
+# Seals operators' accounts at Providers; SECRET_KEY where it is empty.
+CREDENTIALS_KEY = env.secret_or_file("CREDENTIALS_KEY", "")
 DEBUG = env.flag("DEBUG", default=False)
 ALLOWED_HOSTS = [
     host.strip()

@@ -7,6 +7,7 @@ RunsError
 ├── ObjectsError         object storage did not do what was asked
 ├── ServiceError         an embedded child or the installation cannot start
 ├── RecordError          the raw record cannot be read as a Run
+├── CredentialError      an operator's account at a Provider cannot be opened
 └── QueryError           ClickHouse refused or failed a statement
 """
 
@@ -29,6 +30,10 @@ class PlanError(RunsError):
 
 class StateError(RunsError):
     """What was asked does not fit the Run's state."""
+
+
+class CredentialError(RunsError):
+    """A stored account cannot be opened, or is used by somebody else."""
 
 
 class FleetError(RunsError):

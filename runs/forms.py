@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from django import forms
+from django.contrib.auth.models import User
 
+from runs import credentials
 from runs.errors import PlanError
 from runs.launch import checked_plan
-from runs.plan import PROVIDERS
+from runs.models import Credential
+from shardagent import providers
+from shardagent.errors import ConfigError
 from shardagent.wire import Plan, Shape
 
-_PROVIDER_LABELS = {
-    "sim": "sim (simulated, known truth)",
-    "local": "local (real processes on this machine)",
-}
 _SHAPE_LABELS = {
     Shape.BURST: "burst (all at T0)",
     Shape.STAGGERED: "staggered (one every few ms)",
@@ -46,6 +47,8 @@ _NESTED = {
     "load_step_s": ("load", "step_s"),
     "spec_cpu": ("spec", "cpu"),
     "spec_memory_mb": ("spec", "memory_mb"),
+    "spec_image": ("spec", "image"),
+    "spec_region": ("spec", "region"),
     "fleet_shards_per_host": ("fleet", "shards_per_host"),
 }
 _FIELD_OF = {
@@ -69,6 +72,23 @@ def _number(label: str, help_text: str = "", placeholder: str = "") -> forms.Cha
     )
 
 
+def _providers() -> list[tuple[str, str]]:
+    return [(slug, f"{slug} ({_title(slug)})") for slug in _in_order()]
+
+
+def _in_order() -> list[str]:
+    """What needs no account first."""
+    first = ["sim", "local"]
+    return [*first, *(slug for slug in providers.known() if slug not in first)]
+
+
+def _title(slug: str) -> str:
+    try:
+        return providers.about(slug).title
+    except ConfigError as error:
+        return str(error)
+
+
 def _default(name: str) -> str:
     return f"{Plan.model_fields[name].default:g}"
 
@@ -76,8 +96,19 @@ def _default(name: str) -> str:
 class NewRunForm(forms.Form):
     """Empty fields take the product's defaults, which stand in them as placeholders."""
 
-    provider = forms.ChoiceField(
-        choices=[(p, _PROVIDER_LABELS.get(p, p)) for p in PROVIDERS], required=False
+    provider = forms.ChoiceField(choices=_providers, required=False)
+    credential = forms.CharField(
+        label="Credential",
+        required=False,
+        max_length=20,
+        widget=forms.Select,
+        help_text="Your account at the Provider; empty: the only one you have",
+    )
+    endpoint = forms.CharField(
+        label="Endpoint",
+        required=False,
+        max_length=300,
+        help_text="Empty: the vendor's own. “simcloud”: a stand-in, no account needed",
     )
     sandbox_count = _number("Sandboxes", "How many to ask for", "1000")
     sandboxes_per_shard = _number(
@@ -139,6 +170,13 @@ class NewRunForm(forms.Form):
     )
     spec_cpu = _number("CPU", "Cores a sandbox", "1")
     spec_memory_mb = _number("Memory (MB)", "A sandbox", "512")
+    spec_image = forms.CharField(
+        label="Image",
+        required=False,
+        max_length=300,
+        help_text="Image, template or snapshot, in the vendor's own words",
+    )
+    spec_region = forms.CharField(label="Region", required=False, max_length=100)
     fleet_shards_per_host = _number("Shards a host", "", "at most 10 hosts")
     seed = _number("Seed", "For simulated worlds and probe phases", "random")
     max_duration_s = _number(
@@ -156,6 +194,15 @@ class NewRunForm(forms.Form):
     note = forms.CharField(label="Note", required=False, max_length=500)
 
     plan: Plan | None = None
+    account: Credential | None = None
+
+    def __init__(self, *args: Any, user: User | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._user = user
+        mine = Credential.objects.filter(owner=user) if user else []
+        select = self.fields["credential"].widget
+        assert isinstance(select, forms.Select)
+        select.choices = [("", "–"), *((str(one.pk), str(one)) for one in mine)]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -163,6 +210,8 @@ class NewRunForm(forms.Form):
             return cleaned
         try:
             self.plan = checked_plan(self.asked(cleaned))
+            wanted = cleaned["credential"]
+            self.account = credentials.choose(self._user, self.plan, wanted)
         except PlanError as error:
             for path, message in error.messages.items():
                 name = _FIELD_OF.get(path, path.split(".")[0])
@@ -196,7 +245,7 @@ class NewRunForm(forms.Form):
                     texts[name] = shlex.split(cleaned[name])
                 except ValueError as error:
                     raise PlanError({name: f"cannot be split: {error}"}) from None
-        for name in ("ready_expect", "note"):
+        for name in ("ready_expect", "note", "endpoint"):
             if cleaned[name]:
                 texts[name] = cleaned[name]
         if cleaned["world"]:
@@ -221,6 +270,8 @@ class NewRunForm(forms.Form):
 
 _MAIN = (
     "provider",
+    "credential",
+    "endpoint",
     "sandbox_count",
     "hold_s",
     "probe_interval_s",
@@ -237,3 +288,46 @@ def _to_us(milliseconds: str) -> object:
         return round(float(milliseconds) * 1_000)
     except (ValueError, OverflowError):
         return milliseconds  # plan.py says what is wrong with it
+
+
+def addable() -> list[tuple[str, str]]:
+    """(slug, title) of the Providers that need an account."""
+    found = []
+    for slug in providers.known():
+        with contextlib.suppress(ConfigError):
+            about = providers.about(slug)
+            if about.entries:
+                found.append((slug, about.title))
+    return found
+
+
+class CredentialForm(forms.Form):
+    """The entries of one Provider's account; secrets are never filled in again."""
+
+    label = forms.CharField(
+        max_length=100, help_text="How you tell it from others of yours"
+    )
+
+    def __init__(self, data: Any, *, provider: str) -> None:
+        super().__init__(data)
+        about = providers.about(provider)
+        self._entries = about.entries
+        for entry in about.entries:
+            kind = forms.PasswordInput if entry.secret else forms.TextInput
+            widget = kind(attrs={"autocomplete": "new-password"})
+            self.fields[entry.name] = forms.CharField(
+                label=entry.label,
+                required=entry.required,
+                max_length=credentials.VALUE_LENGTH_MAX,
+                widget=widget,
+            )
+        self.fields["endpoint"] = forms.URLField(
+            required=not about.endpoint,
+            max_length=300,
+            assume_scheme="https",
+            help_text=f"Empty: {about.endpoint}" if about.endpoint else "Where it is",
+        )
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {e.name: self.cleaned_data.get(e.name, "") for e in self._entries}

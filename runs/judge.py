@@ -15,6 +15,7 @@ from runs.clickhouse import causes, latency, rig, sandboxes, shards, summary
 from runs.clickhouse.certificate import certificate
 from runs.clickhouse.facts import RunFacts, run_facts
 from runs.clickhouse.steps import highest_held, steps
+from runs.plan import is_simulated
 from shardagent.wire import Plan, Shape
 
 QUANTILES = {"p50_us": 0.5, "p95_us": 0.95, "p99_us": 0.99}
@@ -67,8 +68,10 @@ def certified(facts: RunFacts) -> dict[str, Any] | None:
 def labels(plan: Plan) -> list[str]:
     """Words that stand beside the Run's number wherever it is shown."""
     found = []
-    if plan.provider == "sim":
+    if is_simulated(plan):
         found.append("simulated")
+        if plan.provider != "sim":
+            found.append("stand-in")  # the vendor's API, but not the vendor
     if not plan.witness:
         found.append("answers on demand")
     if plan.quota_granted is not None and plan.sandbox_count > plan.quota_granted:

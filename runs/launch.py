@@ -10,18 +10,18 @@ from functools import lru_cache
 from django.conf import settings
 from django.contrib.auth.models import User
 
-from runs import lifecycle
+from runs import credentials, lifecycle, limits
 from runs.errors import PlanError, StateError
-from runs.models import EndReason, Run
-from runs.plan import freeze, new_code, parse_plan
-from shardagent import __version__
+from runs.models import Credential, EndReason, Run
+from runs.plan import SIMCLOUD, freeze, has_world, lane_of, new_code, parse_plan
+from shardagent import __version__, providers
 from shardagent.wire import Plan
 
 
 def checked_plan(asked: object) -> Plan:
     """A Plan that this installation can carry out, or PlanError."""
     plan = parse_plan(asked, sandbox_count_max=settings.RUN_SANDBOX_COUNT_MAX)
-    if plan.provider == "sim":
+    if has_world(plan):
         _check_world(plan)
     if plan.provider == "local":
         from shardagent.providers.local import detect_isolation
@@ -34,6 +34,10 @@ def checked_plan(asked: object) -> Plan:
 
 def warnings_for(plan: Plan) -> list[str]:
     """What an operator should know before believing the numbers of this Plan."""
+    if plan.endpoint != SIMCLOUD:
+        found = [*limits.warnings(plan), *_spec_warnings(plan)]
+        if found:
+            return found
     if plan.provider == "local":
         from shardagent.providers.local import detect_isolation
 
@@ -42,8 +46,27 @@ def warnings_for(plan: Plan) -> list[str]:
     return []
 
 
-def create_run(plan: Plan, user: User | None) -> Run:
-    """A draft; its Plan is frozen here, code and seed included."""
+def _spec_warnings(plan: Plan) -> list[str]:
+    """Fields of the spec that this Provider takes from its image instead."""
+    about = providers.about(plan.provider)
+    asked = plan.spec.model_fields_set - about.maps - {"isolation"}
+    unset = {"image": None, "region": None}
+    ignored = sorted(n for n in asked if getattr(plan.spec, n) != unset.get(n, 0))
+    if not ignored or not about.entries:
+        return []
+    fields = ", ".join(f"{name} {getattr(plan.spec, name)}" for name in ignored)
+    return [
+        f"{about.title} does not let a create choose {fields}; what it gives instead "
+        "is read inside the sandbox"
+    ]
+
+
+def create_run(
+    plan: Plan, user: User | None, credential: Credential | None = None
+) -> Run:
+    """A draft; its Plan is frozen here, code, seed and endpoint included."""
+    if credential is not None and credential.endpoint and not plan.endpoint:
+        plan = plan.model_copy(update={"endpoint": credential.endpoint})
     code = new_code(plan.provider)
     frozen = freeze(
         plan, code=code, now_us=time.time_ns() // 1_000, software=software()
@@ -52,7 +75,8 @@ def create_run(plan: Plan, user: User | None) -> Run:
         code=code,
         provider=plan.provider,
         plan=frozen.model_dump(mode="json"),
-        credential=plan.provider,
+        credential=credential,
+        lane=lane_of(plan, credential.pk if credential else ""),
         created_by=user,
         ranked=plan.ranked,
     )
@@ -78,7 +102,18 @@ def abort(run: Run, by: str) -> None:
 
 
 def parse_and_create(asked: object, user: User | None) -> Run:
-    return create_run(checked_plan(asked), user)
+    """asked: a Plan, beside it the id of a credential (which is no part of it)."""
+    plan, wanted = checked_ask(asked)
+    return create_run(plan, user, credentials.choose(user, plan, wanted))
+
+
+def checked_ask(asked: object) -> tuple[Plan, object]:
+    """The Plan, and the credential's id that stood beside it."""
+    wanted = None
+    if isinstance(asked, Mapping):
+        wanted = asked.get("credential")
+        asked = {key: asked[key] for key in asked if key != "credential"}
+    return checked_plan(asked), wanted
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from runs.plan import ranked_faults, read_plan
 from runs.ranking import WINDOW_DAYS, Board, Launch, boards, class_of
 
 LAUNCHES_MAX = 10_000
-BARRING_LABELS = ("quota-bound", "answers on demand")
+BARRING_LABELS = ("quota-bound", "answers on demand", "stand-in")
 
 
 def current_boards(now: datetime) -> Sequence[Board]:
@@ -77,7 +77,7 @@ def _launch(run: Run) -> Launch:
     assert run.launched_at is not None
     return Launch(
         code=run.code,
-        provider=run.provider,
+        provider=_shown(run),
         class_id=class_of(run.plan),
         day=_day(run.launched_at),
         state=run.state,
@@ -91,6 +91,13 @@ def _launch(run: Run) -> Launch:
         barred=_barred(run, summary.get("labels", [])),
         by_shard=tuple((value, n) for value, n in (held or {}).get("by_shard", ())),
     )
+
+
+def _shown(run: Run) -> str:
+    """A stand-in never shares a place with the vendor itself."""
+    if run.provider != "sim" and run.simulated:
+        return f"{run.provider} (simulated)"
+    return run.provider
 
 
 def _barred(run: Run, labels: Sequence[str]) -> tuple[str, ...]:

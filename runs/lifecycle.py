@@ -30,7 +30,7 @@ from shardagent.wire import Plan, Shape
 
 _JOURNALLED = ("end_reason", "end_detail")  # fields told with a change of state
 SEALED = "collected and judged"
-QUEUE_LOCK_MAX = 10_000  # Runs of one credential looked at
+QUEUE_LOCK_MAX = 10_000  # Runs of one lane looked at
 
 
 def plan_of(run: Run) -> Plan:
@@ -64,10 +64,10 @@ def at(at_us: int) -> datetime:
 
 
 def begin_provisioning(run: Run) -> bool:
-    """Give the Run its clock, unless another Run of its credential is live."""
+    """Give the Run its clock, unless another Run of its lane is live."""
     clock = RunClock.start()
     with transaction.atomic():
-        rivals = Run.objects.select_for_update().filter(credential=run.credential)
+        rivals = Run.objects.select_for_update().filter(lane=run.lane)
         states = dict(rivals.values_list("id", "state")[:QUEUE_LOCK_MAX])
         if any(state in LIVE_STATES for state in states.values()):
             return False

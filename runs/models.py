@@ -10,6 +10,8 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from runs.plan import is_simulated, read_plan
+
 
 class State(models.TextChoices):
     DRAFT = "draft"
@@ -44,8 +46,12 @@ class Run(models.Model):
     provider = models.CharField(max_length=40)
     state = models.CharField(max_length=20, choices=State, default=State.DRAFT)
     plan = models.JSONField()
-    # Runs that share a credential run one after another.
-    credential = models.CharField(max_length=80, default="")
+    # The operator's account at the Provider; sent to its agents and used by the reaper.
+    credential = models.ForeignKey(
+        "Credential", null=True, blank=True, on_delete=models.SET_NULL
+    )
+    # Runs that share a lane (an account, a stand-in) run one after another.
+    lane = models.CharField(max_length=80, default="")
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
     )
@@ -93,6 +99,39 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return self.code
+
+    @property
+    def simulated(self) -> bool:
+        """Not the vendor itself; said wherever the Run is shown."""
+        return is_simulated(read_plan(self.plan, self.code))
+
+
+class Credential(models.Model):
+    """An operator's account at a Provider; only credentials.py opens `sealed`."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    provider = models.CharField(max_length=40)
+    label = models.CharField(max_length=100)
+    endpoint = models.CharField(max_length=300, default="", blank=True)
+    sealed = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("provider", "label", "id")
+
+    def __str__(self) -> str:
+        return f"{self.provider}: {self.label}"
+
+
+class PreflightTurn(models.Model):
+    """Whose preflight is under way, and until when it may be: one an operator."""
+
+    operator = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.operator_id}"
 
 
 class Host(models.Model):

@@ -12,22 +12,18 @@ from pydantic import BaseModel, ValidationError
 
 from runs.errors import PlanError
 from runs.verdict import threshold_errors
+from shardagent import providers
+from shardagent.providers.base import About
 from shardagent.wire import Plan, Shape
 
 FLEET_DRIVERS = ("local",)
-PROVIDERS = ("sim", "local")
+SIMCLOUD = "simcloud"  # as a Plan's endpoint: a stand-in, started for the Run
 HOSTS_DEFAULT_MAX = 10  # agent processes that the local fleet starts unless told
 RANKED_HOLD_S_MIN = 60
 RANKED_PROBE_INTERVAL_S_MAX = 10
 SEQUENTIAL_COUNT_MAX = 10_000
 HEARTBEATS_PER_S_MAX = 2_000
 _RESERVED = {"format", "code", "created_at_us", "software"}
-_LOCAL_DEFAULTS: dict[str, Any] = {
-    "ready_command": ["sh", "-c", "echo ready"],
-    "ready_expect": "^ready",
-    "spec": {"cpu": 1, "memory_mb": 64},
-}
-_PROVIDER_DEFAULTS: dict[str, dict[str, Any]] = {"local": _LOCAL_DEFAULTS}
 
 
 def parse_plan(asked: object, *, sandbox_count_max: int) -> Plan:
@@ -37,13 +33,14 @@ def parse_plan(asked: object, *, sandbox_count_max: int) -> Plan:
     errors = _unknown_keys(asked, Plan, "")
     asked = {key: value for key, value in asked.items() if key not in _RESERVED}
     provider = asked.get("provider")
-    if "provider" in asked and provider not in PROVIDERS:
+    slugs = providers.known()
+    if "provider" in asked and provider not in slugs:
         errors["provider"] = (
-            f"{provider!r} is not known here; choose one of {', '.join(PROVIDERS)}"
+            f"{provider!r} is not known here; choose one of {', '.join(slugs)}"
         )
     defaults: dict[str, Any] = {"witness": True}
-    if isinstance(provider, str):
-        defaults |= _PROVIDER_DEFAULTS.get(provider, {})
+    if isinstance(provider, str) and provider in slugs:
+        defaults |= providers.about(provider).plan
     try:
         plan = Plan.model_validate({**defaults, **asked})
     except ValidationError as error:
@@ -207,9 +204,48 @@ def _cross_errors(plan: Plan) -> dict[str, str]:
         errors["quota_granted_on"] = "a granted quota needs its date (YYYY-MM-DD)"
     errors |= _load_errors(plan)
     errors |= _ranked_errors(plan)
-    if plan.world and plan.provider != "sim":
-        errors["world"] = "is only for provider sim"
+    if plan.provider in providers.known():
+        errors |= _provider_errors(plan, providers.about(plan.provider))
     return errors
+
+
+def _provider_errors(plan: Plan, about: About) -> dict[str, str]:
+    """What this Provider cannot do."""
+    errors = {}
+    if plan.transport not in about.transports:
+        known = ", ".join(about.transports)
+        errors["transport"] = f"{plan.provider} has only {known}"
+    if plan.endpoint == SIMCLOUD and not about.stand_in:
+        errors["endpoint"] = f"there is no stand-in for {plan.provider}"
+    elif plan.endpoint and plan.endpoint != SIMCLOUD:
+        if not re.match(r"^https?://[^/\s@]+", plan.endpoint):
+            errors["endpoint"] = "must be http(s)://host, or simcloud"
+        elif not about.entries:
+            errors["endpoint"] = f"{plan.provider} has no endpoint"
+    if plan.world and not has_world(plan):
+        errors["world"] = "is only for provider sim and for endpoint simcloud"
+    return errors
+
+
+def has_world(plan: Plan) -> bool:
+    """A simulated world is started for the Run, and its truth is known."""
+    return plan.provider == "sim" or plan.endpoint == SIMCLOUD
+
+
+def is_simulated(plan: Plan) -> bool:
+    """Not the vendor itself: a world of ours, or another address than its own."""
+    if has_world(plan):
+        return True
+    if not plan.endpoint or plan.provider not in providers.known():
+        return False
+    own = providers.about(plan.provider).endpoint
+    return bool(own) and plan.endpoint.rstrip("/") != own
+
+
+def lane_of(plan: Plan, account: object = "") -> str:
+    """Runs of one lane never live at the same time."""
+    where = account or plan.endpoint or ""
+    return f"{plan.provider}:{where}"[:80] if where else plan.provider
 
 
 def _load_errors(plan: Plan) -> dict[str, str]:

@@ -16,7 +16,7 @@ from runs import claims, lifecycle, objects
 from runs.clickhouse import journal
 from runs.errors import ObjectsError, QueryError, RecordError
 from runs.models import EndReason, Run, Segment, State, Transition
-from runs.plan import read_plan
+from runs.plan import lane_of, read_plan
 from runs.seal import judged, record_keys
 from shardagent.wire import Plan
 
@@ -58,7 +58,7 @@ def rebuild(code: str) -> Run:
         "provider": plan.provider,
         "state": State.SEALED,
         "plan": stored,
-        "credential": plan.provider,
+        "lane": lane_of(plan),
         "ranked": plan.ranked,
         "summary": sealed.summary,
         "sealed_at_us": sealed_at_us,

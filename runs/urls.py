@@ -9,6 +9,7 @@ from runs.api.public import api as public_api
 from runs.views import (
     account,
     calibration,
+    credentials,
     new_run,
     public,
     run,
@@ -42,6 +43,10 @@ urlpatterns = [
     path("sign-in/<str:uid>/<str:token>", account.sign_in_link, name="sign-in-link"),
     path("sign-out", LogoutView.as_view(), name="sign-out"),
     path("account", account.account, name="account"),
+    path("credentials/", credentials.credentials, name="credentials"),
+    path(
+        "credentials/<int:pk>", credentials.delete_credential, name="delete-credential"
+    ),
     path("account/tokens", account.add_token, name="add-token"),
     path("account/tokens/<int:pk>", account.revoke_token, name="revoke-token"),
     # one Run; after every fixed word that could be taken for a code

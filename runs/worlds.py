@@ -10,17 +10,22 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
 
-from runs import lifecycle, objects
+from runs import credentials, lifecycle, objects
+from runs.clock import RunClock
 from runs.errors import FleetError
 from runs.models import Run
-from runs.plan import burst_s
+from runs.plan import SIMCLOUD, burst_s, has_world
 from runs.simworld.config import truth_urls_needed
 from runs.simworld.parameters import World
+from shardagent import providers
+from shardagent.providers.base import ENDPOINT
 from shardagent.wire import Plan, Shape
 
 START_TIMEOUT_S = 15
@@ -38,19 +43,29 @@ _worlds: list[subprocess.Popen[bytes]] = []
 
 def provider_config(run: Run) -> dict[str, str]:
     """What an adapter needs to reach the Provider; never part of the record."""
-    if run.provider == "sim":
-        return {"address": run.world["address"], "secret": run.world["secret"]}
-    return {}
+    plan = lifecycle.plan_of(run)
+    if not has_world(plan):
+        return credentials.config_of(run.credential, plan)
+    return _config_of_world(plan, run.world["address"], run.world["secret"])
+
+
+def _config_of_world(plan: Plan, address: str, secret: str) -> dict[str, str]:
+    """Of sim, or of a stand-in, whose account has one secret for all its keys."""
+    if plan.provider == "sim":
+        return {"address": address, "secret": secret}
+    entries = providers.about(plan.provider).entries
+    values = {e.name: secret if e.secret else "standin" for e in entries if e.required}
+    return {**values, ENDPOINT: f"http://{address}"}
 
 
 def reachable(run: Run) -> bool:
     """A Provider that is a process of ours may be gone, and its sandboxes with it."""
-    return run.provider != "sim" or alive(run)
+    return not has_world(lifecycle.plan_of(run)) or alive(run)
 
 
 def start(run: Run, plan: Plan) -> None:
     """Start the Run's world unless it lives already; its address goes into the row."""
-    if run.provider != "sim" or alive(run):
+    if not has_world(plan) or alive(run):
         return
     if run.world:  # a second one would overwrite the truth of the first
         raise FleetError("the simulated world died", retryable=False)
@@ -59,20 +74,33 @@ def start(run: Run, plan: Plan) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret = secrets.token_urlsafe(24)
     config = folder / "config.json"
-    _write_private(config, _config(run, plan, secret))
-    with (folder / "world.out").open("ab") as errors:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "runs.simworld", "--config", str(config)],
-            cwd=Path(__file__).resolve().parents[1],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,
-        )
+    clock = lifecycle.clock_of(run)
+    truth = {"truth_urls": _truth_urls(run, plan)}
+    _write_private(config, {**_config(plan, secret, clock), **truth})
+    child = _spawn(config)
     address = _ready_address(child)
     _worlds.append(child)
     run.world = {"address": address, "secret": secret, "pid": child.pid}
     Run.objects.filter(pk=run.pk).update(world=run.world)
+
+
+@contextlib.contextmanager
+def brief(plan: Plan) -> Iterator[dict[str, str]]:
+    """A world for one preflight: its truth is thrown away, it ends with the block."""
+    secret = secrets.token_urlsafe(24)
+    with tempfile.TemporaryDirectory(prefix="holdfast-world-") as folder:
+        path = Path(folder) / "config.json"
+        config = _config(plan, secret, RunClock.start())
+        _write_private(path, {**config, "truth_dir": folder})
+        child = _spawn(path)
+        try:
+            yield _config_of_world(plan, _ready_address(child), secret)
+        finally:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(START_TIMEOUT_S)
+            child.kill()
+            child.wait()
 
 
 def world_of(plan: Plan) -> World:
@@ -94,7 +122,7 @@ def alive(run: Run) -> bool:
 
 def finish(run: Run) -> None:
     """Tell the world to close its truth and leave; it may take some seconds."""
-    if run.provider == "sim" and alive(run):
+    if run.world and alive(run):
         with contextlib.suppress(ProcessLookupError):
             os.kill(run.world["pid"], signal.SIGTERM)
 
@@ -116,12 +144,28 @@ def _end_unknown(run: Run) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
 
 
-def _config(run: Run, plan: Plan, secret: str) -> dict[str, object]:
-    clock = lifecycle.clock_of(run)
+def _spawn(config: Path) -> subprocess.Popen[bytes]:
+    with (config.parent / "world.out").open("ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "runs.simworld", "--config", str(config)],
+            cwd=Path(__file__).resolve().parents[1],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+
+
+def _truth_urls(run: Run, plan: Plan) -> list[str]:
     count = truth_urls_needed(plan.sandbox_count) + TRUTH_URLS_SPARE
+    keys = (f"runs/{run.code}/truth-{seq:06d}.ndjson.zst" for seq in range(count))
+    return [objects.put_url(key, URL_LIFETIME_S) for key in keys]
+
+
+def _config(plan: Plan, secret: str, clock: RunClock) -> dict[str, object]:
     longest_s = burst_s(plan) + plan.create_timeout_s + plan.ready_timeout_s
     return {
-        "run": run.code,
+        "run": plan.code or "preflight",
         "seed": plan.seed,
         "sandbox_count": plan.sandbox_count,
         "shard_count": plan.shard_count,
@@ -129,17 +173,12 @@ def _config(run: Run, plan: Plan, secret: str) -> dict[str, object]:
         "lifetime_s": longest_s + plan.hold_s + LIFETIME_MARGIN_S,
         "world": world_of(plan).model_dump(mode="json"),
         "listen": "127.0.0.1:0",
+        "vendor": plan.provider if plan.endpoint == SIMCLOUD else "",
         "secret": secret,
         "clock": {
             "base_wall_us": clock.base_wall_us,
             "base_mono_raw_ns": clock.base_mono_ns,
         },
-        "truth_urls": [
-            objects.put_url(
-                f"runs/{run.code}/truth-{seq:06d}.ndjson.zst", URL_LIFETIME_S
-            )
-            for seq in range(count)
-        ],
     }
 
 

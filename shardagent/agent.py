@@ -25,7 +25,7 @@ from shardagent.faults import Faults
 from shardagent.health import Health
 from shardagent.providers.base import Provider
 from shardagent.runner import Runner
-from shardagent.scrub import Scrubber
+from shardagent.scrub import Scrubber, scrub_logging
 from shardagent.shard import CLOCK_SAMPLES_MIN, Shard
 from shardagent.site import Exchange, Site
 from shardagent.spool import ShardSpool, Spool
@@ -209,7 +209,10 @@ class Agent:
         """Every attempt that was leased, and every one the spool has something of."""
         options = self._options
         spool = Spool(options.spool, options.run)
-        scrubber = Scrubber([*registered.provider_config.values(), options.token])
+        slug, config = registered.plan.provider, registered.provider_config
+        secrets = providers.secrets_of(slug, config)
+        scrubber = Scrubber([*secrets, options.token])
+        scrub_logging(scrubber)
         older = [lease for lease in spool.leases() if lease not in registered.shards]
         for lease in [*registered.shards, *older]:
             post = Post(spool.open(lease, scrubber), leftover=lease in older)

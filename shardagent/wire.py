@@ -96,6 +96,8 @@ class Plan(Wire):
     image_state: Literal["default", "seen", "fresh"] = "default"
     fill_memory_pct: int = Field(0, ge=0, le=100)
     transport: Literal["thin", "sdk"] = "thin"
+    # Where the Provider is, if not its own cloud: a URL, or "simcloud" (a stand-in).
+    endpoint: str | None = Field(None, max_length=300)
     # What the Provider granted this account, and since when (YYYY-MM-DD).
     quota_granted: int | None = Field(None, ge=1)
     quota_granted_on: str | None = Field(None, pattern=r"^\d{4}-\d\d-\d\d$")

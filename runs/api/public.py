@@ -13,9 +13,17 @@ from pydantic import BaseModel, ConfigDict
 from runs import launch as launching
 from runs import publication
 from runs.api.access import run_or_404, visible_runs
+from runs.api.accounts import router as accounts_router
 from runs.api.record import router as record_router
 from runs.api.shapes import run_json
-from runs.errors import ObjectsError, PlanError, QueryError, StateError
+from runs.errors import (
+    CredentialError,
+    FleetError,
+    ObjectsError,
+    PlanError,
+    QueryError,
+    StateError,
+)
 from runs.models import State
 from runs.operators import user_of_token
 
@@ -61,6 +69,7 @@ api = NinjaAPI(
 )
 api.add_router("", record_router)
 token = OperatorToken()
+api.add_router("", accounts_router, auth=token)
 
 
 @api.get("/runs", tags=["runs"])
@@ -140,6 +149,12 @@ def bad_plan(request: HttpRequest, error: PlanError) -> HttpResponse:
 
 @api.exception_handler(StateError)
 def bad_state(request: HttpRequest, error: StateError) -> HttpResponse:
+    return api.create_response(request, {"detail": str(error)}, status=409)
+
+
+@api.exception_handler(CredentialError)
+@api.exception_handler(FleetError)
+def cannot_begin(request: HttpRequest, error: Exception) -> HttpResponse:
     return api.create_response(request, {"detail": str(error)}, status=409)
 
 

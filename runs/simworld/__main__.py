@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ class Process:
             stats=self._stats,
             on_finish=self._finish_asked,
         )
+        self._close: Callable[[], Any] = _nothing
         self._over = asyncio.Event()
         self._waiting: list[Pending] = []
 
@@ -62,8 +64,7 @@ class Process:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._over.set)
-        listener, address = await self._listen()
-        self._announce(address)
+        self._announce(await self._listen())
         flusher = loop.create_task(self._flush_truth())
         try:
             async with asyncio.timeout(self._config.lifetime_s):
@@ -76,10 +77,7 @@ class Process:
         for pending in self._waiting:
             pending.ok(self._stats())
         await asyncio.sleep(self._config.linger_s)
-        listener.close()
-        for connection in list(self._server.connections):
-            connection.close()
-        await asyncio.sleep(0)  # lets the last bytes leave
+        await self._close()
         self._timers.close()
         return EXIT_TRUTH_LOST if self._truth.failed else 0
 
@@ -88,7 +86,31 @@ class Process:
             Path(self._config.pid_file).write_text(f"{os.getpid()}\n")
         print(f"ready {address}", flush=True)
 
-    async def _listen(self) -> tuple[asyncio.Server, str]:
+    async def _listen(self) -> str:
+        if self._config.vendor:
+            return await self._listen_as_vendor()
+        listener, address = await self._listen_as_world()
+
+        async def close() -> None:
+            listener.close()
+            for connection in list(self._server.connections):
+                connection.close()
+            await asyncio.sleep(0)  # lets the last bytes leave
+
+        self._close = close
+        return address
+
+    async def _listen_as_vendor(self) -> str:
+        from runs.simcloud.cloud import Cloud
+        from runs.simcloud.web import serve
+
+        config = self._config
+        count = config.sandbox_count
+        cloud = Cloud(self._engine, self._timers, config.secret, count)
+        address, self._close = await serve(config.vendor, cloud, config.listen)
+        return address
+
+    async def _listen_as_world(self) -> tuple[asyncio.Server, str]:
         loop = asyncio.get_running_loop()
         listen = self._config.listen
 
@@ -129,6 +151,10 @@ class Process:
             "connections": len(self._server.connections),
             "cpu_s": time.process_time(),
         }
+
+
+async def _nothing() -> None:
+    """Nothing listens yet."""
 
 
 def main() -> int:

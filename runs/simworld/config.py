@@ -31,6 +31,8 @@ class RunClock(BaseModel):
 class WorldConfig(BaseModel):
     """Everything a world process needs to know.
 
+    `vendor` makes it speak that vendor's API (runs.simcloud) instead of its own wire;
+    `secret` is then the account's key.
     `listen` is "127.0.0.1:PORT" (0: any) or "unix:/path". `truth_dir` replaces the
     URLs where there is no object store (calibration, tests).
     """
@@ -43,6 +45,7 @@ class WorldConfig(BaseModel):
     shard_count: int = Field(0, ge=0, le=20_000)
     create_timeout_s: float = Field(120, gt=0, le=3_600)
     world: World = World()
+    vendor: str = Field("", max_length=40)
     listen: str = "127.0.0.1:0"
     secret: str = Field(min_length=8, max_length=200)
     clock: RunClock

@@ -307,6 +307,11 @@ class Engine:
     def living(self) -> int:
         return len(self._living)
 
+    def is_interactive(self, provider_id: str) -> bool:
+        """Whether a command has run in it yet."""
+        life = self._living.get(provider_id)
+        return life is not None and life.interactive
+
     def end(self) -> None:
         """The world ends: whoever lives is closed, what was asked stays unanswered."""
         self._ended = True

@@ -21,12 +21,12 @@ def new_run(request: HttpRequest) -> HttpResponse:
     assert request.user.is_authenticated
     if request.method == "GET":
         initial = {**_FIRST, **request.GET.dict()}
-        form = NewRunForm(initial=initial)
+        form = NewRunForm(initial=initial, user=request.user)
         return render(request, "runs/new_run.html", {"form": form})
-    form = NewRunForm(request.POST)
+    form = NewRunForm(request.POST, user=request.user)
     if not form.is_valid() or form.plan is None:
         return render(request, "runs/new_run.html", {"form": form}, status=422)
-    run = create_run(form.plan, request.user)
+    run = create_run(form.plan, request.user, form.account)
     launch(run, request.user.get_username())
     for warning in warnings_for(form.plan):
         messages.warning(request, warning)
@@ -37,7 +37,8 @@ def new_run(request: HttpRequest) -> HttpResponse:
 @require_GET
 def estimate(request: HttpRequest) -> HttpResponse:
     """What this Plan would be: Shards, hosts, probes a second, duration."""
-    form = NewRunForm(request.GET)
+    assert request.user.is_authenticated
+    form = NewRunForm(request.GET, user=request.user)
     plan = form.plan if form.is_valid() else None
     ctx: dict[str, object] = {"form": form, "plan": plan}
     if plan is not None:

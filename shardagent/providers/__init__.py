@@ -1,30 +1,73 @@
-"""Adapters by slug. Each is imported only when its Provider is asked for."""
+"""Adapters by slug. Each is imported only when its Provider is asked for.
+
+Our own are listed here, so that an agent in a checkout needs no installation; other
+packages add theirs as entry points of `holdfast.providers` (docs/providers.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import import_module
-from typing import cast
+from importlib.metadata import entry_points
+from typing import Any, cast
 
 from shardagent.errors import ConfigError
-from shardagent.providers.base import Provider
+from shardagent.providers.base import About, Provider
 from shardagent.wire import Plan
 
-ADAPTERS: Mapping[str, tuple[str, str]] = {
-    "local": ("shardagent.providers.local", "LocalProvider"),
-    "sim": ("shardagent.providers.sim", "SimProvider"),
+GROUP = "holdfast.providers"
+OWN: Mapping[str, str] = {
+    "e2b": "shardagent.providers.e2b:E2bProvider",
+    "local": "shardagent.providers.local:LocalProvider",
+    "sim": "shardagent.providers.sim:SimProvider",
 }
+
+
+@lru_cache(maxsize=1)
+def known() -> Mapping[str, str]:
+    """Slug → "module:Class" of every adapter here; ours are never replaced."""
+    found = {point.name: point.value for point in entry_points(group=GROUP)}
+    return dict(sorted({**found, **OWN}.items()))
+
+
+def adapter(slug: str, transport: str = "thin") -> type[Provider]:
+    """The adapter's class. ConfigError where there is none or it cannot be loaded."""
+    try:
+        reference = known()[slug]
+    except KeyError:
+        text = f"no provider {slug!r}; known are {', '.join(known())}"
+        raise ConfigError(text) from None
+    found = _load(slug, reference)
+    if transport == "thin":
+        return found
+    sdk = found.about.sdk
+    if not sdk:
+        raise ConfigError(f"provider {slug!r} has no transport {transport!r}")
+    return _load(slug, sdk)
+
+
+def about(slug: str) -> About:
+    """What is known of a Provider without an account there."""
+    return adapter(slug).about
+
+
+def secrets_of(slug: str, config: Mapping[str, str]) -> list[str]:
+    """Values of a configuration that must not be seen; all, of an unknown Provider."""
+    if slug not in known():
+        return [*config.values()]
+    return about(slug).secrets(config)
 
 
 def open_provider(slug: str, config: Mapping[str, str], plan: Plan) -> Provider:
     """One instance of the adapter, for one Shard."""
+    found: Any = adapter(slug, plan.transport)
+    return cast(Provider, found(config, plan))
+
+
+def _load(slug: str, reference: str) -> type[Provider]:
+    module, _, name = reference.partition(":")
     try:
-        module, name = ADAPTERS[slug]
-    except KeyError:
-        known = ", ".join(sorted(ADAPTERS))
-        raise ConfigError(f"no provider {slug!r}; known are {known}") from None
-    try:
-        adapter = getattr(import_module(module), name)
-    except ImportError as error:
+        return cast(type[Provider], getattr(import_module(module), name))
+    except (ImportError, AttributeError) as error:
         raise ConfigError(f"provider {slug!r} cannot be loaded: {error}") from error
-    return cast(Provider, adapter(config, plan))

@@ -10,9 +10,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 Sent = Callable[[], None]
+ENDPOINT = "endpoint"  # in a configuration: where the Provider is, if not its own
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One value that an account at the Provider is made of (its API key, a project).
+
+    `name` is its key in the adapter's configuration.
+    """
+
+    name: str
+    label: str
+    secret: bool = True
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the site says of a Provider, asks for, and checks a Plan against.
+
+    endpoint: the vendor's own base URL. plan: the Plan's defaults for it. maps: the
+    fields of a Plan's spec that a create passes on (the others belong to the image).
+    waits_for: what the vendor's create call has waited for when it answers. sdk:
+    "module:Class" of the same adapter on the vendor's SDK. stand_in: simcloud speaks
+    its wire format.
+    """
+
+    title: str
+    endpoint: str = ""
+    entries: tuple[Entry, ...] = ()
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    maps: frozenset[str] = frozenset()
+    waits_for: str = ""
+    ttl_s_max: int | None = None
+    sdk: str = ""
+    stand_in: bool = False
+
+    @property
+    def transports(self) -> tuple[str, ...]:
+        """The thin adapter's, and the SDK's where there is one."""
+        return ("thin", "sdk") if self.sdk else ("thin",)
+
+    def secrets(self, config: Mapping[str, str]) -> list[str]:
+        """The values of a configuration that no log, event or page may show."""
+        public = {entry.name for entry in self.entries if not entry.secret}
+        public |= {ENDPOINT, "address"}
+        return [value for name, value in config.items() if name not in public]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +108,8 @@ class Listed:
 class Provider(Protocol):
     """One vendor's adapter; one instance per Shard."""
 
-    slug: str
+    slug: ClassVar[str]
+    about: ClassVar[About]
     supports_witness: bool
 
     async def warm(self, connections: int) -> int:

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from shardagent.errors import Cause, ConfigError, Origin, ProviderError
 from shardagent.providers import local_processes as processes
-from shardagent.providers.base import Answer, Created, Listed, Sent, Wanted
+from shardagent.providers.base import About, Answer, Created, Listed, Sent, Wanted
 from shardagent.providers.local_init import MESSAGE_BYTES_MAX
 from shardagent.providers.local_isolation import (
     Isolation,
@@ -53,6 +53,16 @@ class LocalProvider:
     """config: `isolation` (a Level) to force one; else the strongest there is."""
 
     slug = "local"
+    about = About(
+        title="Local processes on this machine",
+        waits_for="the sandbox's init process to answer",
+        plan={
+            "ready_command": [*READY_COMMAND],
+            "ready_expect": READY_EXPECT,
+            "spec": {"cpu": 1, "memory_mb": 64},
+        },
+        maps=frozenset({"memory_mb"}),
+    )
     supports_witness = True
 
     def __init__(self, config: Mapping[str, str], plan: Plan) -> None:

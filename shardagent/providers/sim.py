@@ -10,7 +10,7 @@ from typing import Any, cast
 import orjson
 
 from shardagent.errors import Cause, ConfigError, Origin, ProviderError
-from shardagent.providers.base import Answer, Created, Listed, Sent, Wanted
+from shardagent.providers.base import About, Answer, Created, Listed, Sent, Wanted
 from shardagent.wire import Plan
 
 ANSWER_BYTES_MAX = 16 * 1_048_576
@@ -20,6 +20,11 @@ class SimProvider:
     """config: `address` ("host:port" or "unix:/path") and `secret`."""
 
     slug = "sim"
+    about = About(
+        title="Simulated (known truth)",
+        waits_for="the world's own create latency",
+        maps=frozenset({"cpu", "memory_mb"}),
+    )
     supports_witness = True
 
     def __init__(self, config: Mapping[str, str], plan: Plan) -> None:

@@ -27,7 +27,12 @@ function showLoadFields() {
   for (const [name, shown] of Object.entries(needed)) {
     form.querySelector(`.field.${name}`).hidden = !shown;
   }
-  form.querySelector(".field.world").hidden = form.elements.provider.value !== "sim";
+  const provider = form.elements.provider.value;
+  const ours = provider === "sim" || provider === "local";
+  const standIn = form.elements.endpoint.value.trim() === "simcloud";
+  form.querySelector(".field.world").hidden = provider !== "sim" && !standIn;
+  form.querySelector(".field.endpoint").hidden = ours;
+  form.querySelector(".field.credential").hidden = ours || standIn;
 }
 
 form.addEventListener("input", () => {

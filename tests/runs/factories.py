@@ -73,7 +73,7 @@ def make_run_in(state: State, *, code: str = "alpha-1", **fields: Any) -> Run:
     defaults = {
         "provider": frozen.provider,
         "plan": frozen.model_dump(mode="json"),
-        "credential": code,
+        "lane": code,
         "state": state,
         "state_at_us": clock.now_us(),
         "clock_id": clock.clock_id,

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from runs import credentials
 from runs.errors import PlanError, ServiceError
 from runs.launch import checked_plan, create_run, launch, warnings_for
 from runs.management.site import site_for_commands
@@ -23,6 +24,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("plan")
+        parser.add_argument("--credential", default="", help="id of an account")
         parser.add_argument("--wait", action="store_true", help="until it is sealed")
         parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -30,6 +32,7 @@ class Command(BaseCommand):
         asked = _read(options["plan"])
         try:
             plan = checked_plan(asked)
+            credential = credentials.choose(None, plan, options["credential"])
         except PlanError as error:
             if options["json"]:
                 self.stdout.write(json.dumps({"errors": error.messages}))
@@ -42,7 +45,7 @@ class Command(BaseCommand):
             self.stderr.write(f"warning: {warning}")
         try:
             with site_for_commands(may_start=options["wait"]) as mind:
-                run = create_run(plan, None)
+                run = create_run(plan, None, credential)
                 launch(run, "launch_run")
                 if options["wait"]:
                     wait_until_sealed(run, mind, quiet=options["json"])

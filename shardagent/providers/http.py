@@ -1,0 +1,331 @@
+"""The thin client under the REST adapters: one attempt a call, timed at the socket.
+
+Connections are kept and never limited, so nothing queues here; no answer is asked for
+twice, not even where a kept connection turns out to be closed; redirects are answers.
+DNS, connect and TLS are timed apart from the request (aiohttp's traces; the TLS
+handshake begins where the context wraps the socket).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import ClientRequest, ClientResponse
+
+from shardagent import __version__
+from shardagent.errors import Cause, Origin, ProviderError
+from shardagent.providers.base import Created, Sent
+from shardagent.providers.taxonomy import Rule, cause_of, words_of
+from shardagent.scrub import Scrubber
+
+BODY_BYTES_MAX = 32 * 1_048_576  # of one answer; a listing of thousands fits
+ERROR_BYTES_SHOWN = 20_000  # of a body whose words are looked for
+KEEP_S = 75.0  # a connection unused for so long is closed
+DNS_TTL_S = 300
+# Our own machine ran out of something: nothing to do with who was called.
+_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
+
+
+@dataclass(slots=True)
+class Timing:
+    """Of one request, in µs; None where the connection was there already."""
+
+    reused: bool = True
+    dns_us: int | None = None
+    connect_us: int | None = None
+    tls_us: int | None = None
+    began_ns: int = 0
+    resolved_ns: int = 0
+    wrapped_ns: int = 0
+
+    def created(self, provider_id: str) -> Created:
+        return Created(
+            provider_id, self.reused, self.dns_us, self.connect_us, self.tls_us
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    timing: Timing
+
+    def json(self) -> Any:
+        """The body as JSON; a ProviderError where it is none."""
+        try:
+            return orjson.loads(self.body)
+        except ValueError:
+            said = words_of(None, self.text)[:200]
+            raise unintelligible(f"no JSON: {said}", self.status) from None
+
+    def object(self) -> dict[str, Any]:
+        """The body as a JSON object."""
+        found = self.json()
+        if not isinstance(found, dict):
+            raise unintelligible("no JSON object", self.status)
+        return found
+
+    @property
+    def text(self) -> str:
+        return self.body[:ERROR_BYTES_SHOWN].decode(errors="replace")
+
+
+class Http:
+    """One vendor's HTTP, for one Shard. base: where paths that begin with / lead."""
+
+    def __init__(
+        self,
+        base: str,
+        headers: Mapping[str, str],
+        *,
+        secrets: Sequence[str] = (),
+        rules: Sequence[Rule] = (),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.base = base.rstrip("/")
+        self._headers = {"User-Agent": f"holdfast/{__version__}", **headers}
+        self._scrubber = Scrubber(secrets)
+        self._rules = rules
+        self._tls = tls
+        self._opened: aiohttp.ClientSession | None = None
+
+    async def warm(self, connections: int, base: str = "") -> int:
+        """Resolve, connect and shake hands, so often at once; how many are held.
+
+        Nothing is requested: that would use up the vendor's rate.
+        """
+        ways = (self._connect(base or self.base) for _ in range(connections))
+        found = await asyncio.gather(*ways, return_exceptions=True)
+        held = [one for one in found if isinstance(one, aiohttp.connector.Connection)]
+        for connection in held:
+            connection.release()
+        for failure in found:
+            if isinstance(failure, BaseException) and not held:
+                raise failure
+        return len(held)
+
+    async def ask(
+        self,
+        verb: str,
+        method: str,
+        url: str,
+        *,
+        sent: Sent | None = None,
+        json: object = None,
+        data: bytes | None = None,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        also: Sequence[int] = (),
+    ) -> Reply:
+        """One request and its whole answer; ProviderError unless 2xx or in `also`."""
+        body = orjson.dumps(json) if json is not None else data
+        extra = {"Content-Type": "application/json"} if json is not None else {}
+        timing = Timing()
+        _timing.set(timing)
+        try:
+            async with self._session().request(
+                method,
+                url if "://" in url else self.base + url,
+                data=body,
+                params=params,
+                headers={**extra, **(headers or {})},
+                allow_redirects=False,
+                trace_request_ctx=_Context(timing, sent),
+            ) as answer:
+                reply = Reply(
+                    answer.status, answer.headers, await _read(answer), timing
+                )
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._failed(error) from None
+        if 200 <= reply.status < 300 or reply.status in also:
+            return reply
+        raise self.refused(verb, reply)
+
+    def refused(self, verb: str, reply: Reply) -> ProviderError:
+        """What an answer that was no success means."""
+        try:
+            said = words_of(orjson.loads(reply.body), reply.text)
+        except ValueError:
+            said = words_of(None, reply.text)
+        after = reply.headers.get("Retry-After")
+        if after:
+            said = f"{said} (Retry-After: {after})" if said else f"Retry-After: {after}"
+        return self.error(verb, reply.status, said)
+
+    def error(self, verb: str, status: int | None, said: str) -> ProviderError:
+        """The vendor's words, classed, secrets removed."""
+        cause = cause_of(verb, status, said, self._rules)
+        origin = Origin.NETWORK if cause is Cause.NETWORK else Origin.PROVIDER
+        return ProviderError(cause, origin, self._scrubber.clean(said), status=status)
+
+    async def close(self) -> None:
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.close()
+
+    def _failed(self, error: Exception) -> ProviderError:
+        text = self._scrubber.clean(f"{_kind(error)}: {error}")
+        if isinstance(error, OSError) and error.errno in _OURS:
+            return ProviderError(Cause.HARNESS, Origin.HARNESS, text)
+        if isinstance(error, aiohttp.InvalidURL | ValueError):
+            return ProviderError(Cause.HARNESS, Origin.HARNESS, text)
+        if isinstance(error, aiohttp.ClientResponseError):  # not HTTP
+            return ProviderError(Cause.PROVIDER_ERROR, Origin.PROVIDER, text)
+        return ProviderError(Cause.NETWORK, Origin.NETWORK, text)
+
+    async def _connect(self, base: str) -> aiohttp.connector.Connection:
+        async def connect(req: ClientRequest, handler: object) -> ClientResponse:
+            connector = self._session().connector
+            assert connector is not None
+            raise _Connected(
+                await connector.connect(req, traces=[], timeout=aiohttp.ClientTimeout())
+            )
+
+        try:
+            await self._session().get(base, middlewares=(connect,))
+        except _Connected as connected:
+            return connected.connection
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._failed(error) from None
+        raise AssertionError("connected without a connection")
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._opened is None:
+            connector = aiohttp.TCPConnector(
+                limit=0,
+                keepalive_timeout=KEEP_S,
+                ttl_dns_cache=DNS_TTL_S,
+                ssl=_timed(self._tls),
+            )
+            self._opened = aiohttp.ClientSession(
+                connector=connector,
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=None, connect=None),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[_traces()],
+            )
+            # It would send a GET, PUT or DELETE again by itself; it has no public
+            # switch. tests/shardagent/providers/test_http.py sees that it is off.
+            self._opened._retry_connection = False
+        return self._opened
+
+
+class _Connected(Exception):
+    def __init__(self, connection: aiohttp.connector.Connection) -> None:
+        super().__init__()
+        self.connection = connection
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    timing: Timing
+    sent: Sent | None
+
+
+_timing: ContextVar[Timing | None] = ContextVar("_timing", default=None)
+
+
+class _TimedContext(ssl.SSLContext):
+    """Notes when the handshake of the request at hand begins."""
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        timing = _timing.get()
+        if timing is not None:
+            timing.wrapped_ns = time.monotonic_ns()
+        return super().wrap_bio(*args, **kwargs)
+
+
+def _timed(given: ssl.SSLContext | None) -> ssl.SSLContext:
+    if given is not None:
+        return given
+    context = _TimedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    return context
+
+
+def _traces() -> aiohttp.TraceConfig:
+    config = aiohttp.TraceConfig()
+
+    async def begins(session: object, here: SimpleNamespace, _: object) -> None:
+        timing = _of(here).timing
+        timing.reused = False
+        timing.began_ns = timing.resolved_ns = time.monotonic_ns()
+
+    async def resolved(session: object, here: SimpleNamespace, _: object) -> None:
+        timing = _of(here).timing
+        timing.resolved_ns = time.monotonic_ns()
+        timing.dns_us = (timing.resolved_ns - timing.began_ns) // 1_000
+
+    async def connected(session: object, here: SimpleNamespace, _: object) -> None:
+        timing, now = _of(here).timing, time.monotonic_ns()
+        until = timing.wrapped_ns or now
+        timing.connect_us = max(0, until - timing.resolved_ns) // 1_000
+        if timing.wrapped_ns:
+            timing.tls_us = (now - timing.wrapped_ns) // 1_000
+
+    async def sending(session: object, here: SimpleNamespace, _: object) -> None:
+        sent = _of(here).sent
+        if sent is not None:
+            sent()
+
+    config.on_connection_create_start.append(begins)
+    config.on_dns_resolvehost_end.append(resolved)
+    config.on_connection_create_end.append(connected)
+    config.on_request_headers_sent.append(sending)
+    return config
+
+
+def _of(here: SimpleNamespace) -> _Context:
+    context = here.trace_request_ctx
+    return context if context is not None else _Context(Timing(), None)
+
+
+async def _read(answer: ClientResponse) -> bytes:
+    parts, size = [], 0
+    async for part in answer.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > BODY_BYTES_MAX:
+            raise unintelligible(f"more than {BODY_BYTES_MAX} bytes", answer.status)
+    return b"".join(parts)
+
+
+def _kind(error: Exception) -> str:
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "DNS"
+        case aiohttp.ClientSSLError() | ssl.SSLError() | ssl.CertificateError():
+            return "TLS"
+        case aiohttp.ClientConnectorError():
+            return "connect"
+        case aiohttp.ClientPayloadError():
+            return "the answer broke off"
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError():
+            return "reset"
+        case aiohttp.ClientResponseError():
+            return "not HTTP"
+        case _:
+            return type(error).__name__
+
+
+def unintelligible(what: str, status: int | None = None) -> ProviderError:
+    """The vendor answered, but not as its API says."""
+    return ProviderError(
+        Cause.PROVIDER_ERROR,
+        Origin.PROVIDER,
+        f"unintelligible answer: {what}",
+        status=status,
+    )
