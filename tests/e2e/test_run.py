@@ -239,3 +239,13 @@ def _child(data: Path) -> str:
             if b"serve" in words and str(data / "objects").encode() in words:
                 return entry.name
     return "0"
+
+
+def test_what_the_sandboxes_are_was_observed_and_not_only_asked_for(
+    site: Site, sealed: Any
+) -> None:
+    seen = sealed["observed"]
+    assert seen["shards"] == 4
+    assert (seen["cpus"], seen["memory_bytes"]) == (1, 512 << 20)
+    assert 0 < seen["connect_us"] < 1_000_000
+    assert seen["since_previous_s"] is None  # the first Run there
