@@ -111,7 +111,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """One class. Where latency_compared is False its Runs are too far apart for that."""
+    """One class; where latency_compared is False its Runs are too far apart for it."""
 
     class_id: str
     places: Sequence[Place] = field(default_factory=list)
