@@ -16,7 +16,7 @@ from shardagent.wire import Plan, Shape
 DESTROY_GRACE_S = 30  # beyond destroy_timeout_s, as the supervisor grants it
 PHASES = (
     ("queued", "queue"),
-    ("provisioning", "start agents"),
+    ("provisioning", "provision"),
     ("arming", "arm"),
     ("bursting", "burst"),
     ("holding", "hold"),
@@ -153,6 +153,7 @@ def phases(run: Json) -> list[dict[str, str]]:
     place = names.index(state) if state in names else -1
     return [
         {
+            "state": PHASES[at][0],
             "name": words,
             "is": "over" if at < place else "now" if at == place else "to-come",
         }

@@ -22,6 +22,7 @@ from runs.models import Run, State
 from shardagent.wire import Plan
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+HEALTH_RECENT_S = 20
 SHARD_SANDBOXES_MAX = 10_000
 
 
@@ -133,6 +134,12 @@ def health(run: Run, index: int) -> list[dict[str, Any]]:
         {**row, "elapsed_us": _since(row["at_us"], shift, run.t0_us)}
         for row in shards_query.health(run.code, index)
     ]
+
+
+def fleet_health(run: Run) -> dict[str, Any] | None:
+    """The agents' health over the last HEALTH_RECENT_S of a live Run."""
+    since_us = lifecycle.now_us(run) - HEALTH_RECENT_S * 1_000_000
+    return shards_query.fleet_health(run.code, since_us)
 
 
 def log(

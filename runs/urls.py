@@ -10,6 +10,7 @@ from runs.views import (
     account,
     calibration,
     credentials,
+    live,
     new_run,
     public,
     run,
@@ -51,6 +52,7 @@ urlpatterns = [
     path("account/tokens/<int:pk>", account.revoke_token, name="revoke-token"),
     # one Run; after every fixed word that could be taken for a code
     path("runs/<str:code>", run.run, name="run"),
+    path("runs/<str:code>/live.json", live.live, name="run-live"),
     path("runs/<str:code>/chart", run_chart.run_chart, name="run-chart"),
     path("runs/<str:code>/summary.md", run.run_markdown, name="run-markdown"),
     path("runs/<str:code>/sandboxes", sandboxes.sandboxes, name="sandboxes"),

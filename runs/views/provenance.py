@@ -39,7 +39,7 @@ def provenance(run: Run, plan: Plan) -> Sequence[tuple[str, list[Line]]]:
     """The card, in groups: who and when, what was asked, by which means, the record."""
     return (
         ("Who and when", _who(run, plan)),
-        ("What was asked", _asked(plan)),
+        ("What was asked", _asked(run, plan)),
         ("By which means", _means(run, plan)),
         ("The record", _record(run)),
     )
@@ -49,9 +49,7 @@ def _who(run: Run, plan: Plan) -> list[Line]:
     tester = run.created_by.get_username() if run.created_by else run.published_by
     t0 = _instant(run.t0_us)
     return [
-        Line(
-            "Provider", run.provider + (", simulated" if plan.provider == "sim" else "")
-        ),
+        Line("Provider", run.provider + (", simulated" if run.simulated else "")),
         Line("Told beforehand", "yes, announced" if plan.announced else "no"),
         Line(
             "Region", plan.spec.region or "", "none was asked for: the Provider chose"
@@ -68,7 +66,7 @@ def _who(run: Run, plan: Plan) -> list[Line]:
     ]
 
 
-def _asked(plan: Plan) -> list[Line]:
+def _asked(run: Run, plan: Plan) -> list[Line]:
     spec = plan.spec
     probes = plan.sandbox_count / plan.probe_interval_s
     return [
@@ -84,7 +82,7 @@ def _asked(plan: Plan) -> list[Line]:
             f"{spec.image or 'the Provider’s default image'}"
             + (f", isolated by {spec.isolation}" if spec.isolation else ""),
         ),
-        Line("Spec observed", "", "the sandboxes were not asked what they were given"),
+        _observed(run),
         Line(
             "Image",
             {"default": "the default", "seen": "seen before", "fresh": "fresh"}[
@@ -116,6 +114,23 @@ def _asked(plan: Plan) -> list[Line]:
             "none was stated",
         ),
     ]
+
+
+def _observed(run: Run) -> Line:
+    """Medians of what one sandbox a Shard said it was given."""
+    found = (run.summary or {}).get("observed") or {}
+    cpus, memory = found.get("cpus"), found.get("memory_bytes")
+    said = []
+    if cpus is not None:
+        said.append(f"{cpus:g} CPU")
+    if memory is not None:
+        said.append(f"{thousands(memory / 2**20)} MiB")
+    if said and found.get("shards"):
+        said.append(f"as {thousands(found['shards'])} sandboxes said")
+    if found.get("connect_us") is not None:
+        said.append(f"connect round trip {microseconds(found['connect_us'])}")
+    why = "the sandboxes did not say what they were given"
+    return Line("Spec observed", ", ".join(said), why)
 
 
 def _means(run: Run, plan: Plan) -> list[Line]:

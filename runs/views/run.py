@@ -6,33 +6,28 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.cache import cache
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_POST
 
 from runs import headline, launch, lifecycle, publication, results
-from runs.api.shapes import OUTCOMES, outcomes_of, run_json
+from runs.api.shapes import outcomes_of
 from runs.errors import ObjectsError, QueryError, StateError
 from runs.models import Run, State
 from runs.templatetags.runs_format import (
-    outcome_letter,
     thousands,
     words,
 )
+from runs.views import live
+from runs.views.head import head
 from runs.views.provenance import provenance
 from runs.views.run_chart import PHASES
 from runs.views.runs import visible_to
 
-LIVE_EVERY_MS = 2_000
-FRAGMENT = "X-Fragment"
-_FRAGMENTS = {"live": "runs/_run_live.html", "sections": "runs/_run_sections.html"}
-_NOT_ABORTABLE = (State.DRAFT, State.TEARING_DOWN, State.COLLECTING, State.SEALED)
 # Where the rows behind a check's value are.
 _ROWS_OF = {
     "loop_lag_ms": "shards?sort=loop_lag_us",
@@ -60,34 +55,24 @@ _TONES = (
 
 
 CELLS_KEPT_S = 3_600  # of a sealed Run, whose Shards do not change
-LEAST_SHARE = 0.005  # of the bar, for an Outcome that occurred
 _PARTS = ("first", "middle", "last")  # of the submissions, 25, 50 and 25 %
 
 
 @require_GET
 def run(request: HttpRequest, code: str) -> HttpResponse:
-    """The page, or with X-Fragment the part of it that is asked for."""
+    """The page: of a live Run what can be watched, of a sealed one all evidence."""
     found = get_object_or_404(visible_to(request), code=code)
-    fragment = request.headers.get(FRAGMENT, "")
-    if fragment and fragment not in _FRAGMENTS:
-        return HttpResponseBadRequest(f"no such fragment: {fragment[:40]}")
-    ctx = live_context(found)
-    ctx["live_every_ms"] = LIVE_EVERY_MS
+    ctx = head(found)
     ctx["raw"] = request.GET.get("clock") == "raw"
-    if fragment != "live":
-        ctx |= _sections_context(found)
-    answer = render(request, _FRAGMENTS.get(fragment, "runs/run.html"), ctx)
-    patch_vary_headers(answer, [FRAGMENT])
-    return answer
+    ctx |= _evidence(found) if found.state == State.SEALED else _watched(found)
+    return render(request, "runs/run.html", ctx)
 
 
 @require_GET
 def run_markdown(request: HttpRequest, code: str) -> HttpResponse:
     """The result in a few lines, to be pasted into a report."""
     found = get_object_or_404(visible_to(request), code=code)
-    ctx = live_context(found) | {
-        "latency": _latency_rows(_asked(results.latency, found))
-    }
+    ctx = head(found) | {"latency": _latency_rows(_asked(results.latency, found))}
     kind = "text/markdown; charset=utf-8"
     return render(request, "runs/run.md", ctx, content_type=kind)
 
@@ -118,37 +103,21 @@ def run_unpublish(request: HttpRequest, code: str) -> HttpResponse:
     return _act(request, code, publication.unpublish, said)
 
 
-def live_context(found: Run) -> dict[str, Any]:
-    """What changes while a Run is live, and what heads its page for good."""
+def _watched(found: Run) -> dict[str, Any]:
+    """What a live Run shows beside its head; nothing that is asked of ClickHouse."""
     plan = lifecycle.plan_of(found)
-    shown = run_json(found)
-    ctx: dict[str, Any] = {
-        "run": found,
-        "plan": plan,
-        "json": shown,
-        "headline": headline.headline(shown),
-        "held_rows": headline.held_rows(shown),
-        "held": thousands(shown["held"]["proven"]) if shown["held"] else "",
-        "beneath": headline.beneath(shown),
-        "outcomes": _outcomes(shown["outcomes"]),
-        "progress": shown.get("progress"),
-        "phases": headline.phases(shown),
-        "figures": headline.figures(shown),
-        "abortable": found.state not in _NOT_ABORTABLE,
+    shards = live.live_shards(found, plan)
+    return {
+        "live_every_ms": live.POLL_EVERY_MS,
+        "shards": live.cells(shards),
+        "tones": tuple(live.TONES.values()),
+        "how": provenance(found, plan),
+        "plan_json": json.dumps(found.plan, indent=2, ensure_ascii=False),
+        **live.agents_context(found, plan, shards),
     }
-    if found.state != State.SEALED:
-        deadline = lifecycle.deadline_us(found, plan) if found.t0_us else None
-        ctx["awaited"] = headline.awaited(
-            shown,
-            plan,
-            state_at_us=found.state_at_us,
-            deadline_us=deadline,
-            collect_s=settings.RUN_COLLECT_TIMEOUT_S + 30,
-        )
-    return ctx
 
 
-def _sections_context(found: Run) -> dict[str, Any]:
+def _evidence(found: Run) -> dict[str, Any]:
     """The evidence; a part that cannot be read now says so, and the rest stands."""
     plan = lifecycle.plan_of(found)
     latency = _asked(results.latency, found)
@@ -209,14 +178,13 @@ def _submission_rows(found: Run) -> list[dict[str, Any]]:
 def shard_cells(found: Run) -> list[dict[str, Any]] | None:
     """The squares of the grid; None where ClickHouse does not answer."""
     key = f"cells:{found.code}:{found.sealed_at_us}"
-    kept: list[dict[str, Any]] | None = cache.get(key) if found.sealed_at_us else None
+    kept: list[dict[str, Any]] | None = cache.get(key)
     if kept is None:
         rows = _asked(results.shards, found)
         if rows is None:
             return None
         kept = [shard_cell(row) for row in rows]
-        if found.sealed_at_us:
-            cache.set(key, kept, CELLS_KEPT_S)
+        cache.set(key, kept, CELLS_KEPT_S)
     return kept
 
 
@@ -251,31 +219,6 @@ def _values(
     """Each with its place in ms, from which the explorer shows the rows above it."""
     known = [(row or {}).get(name) for name in names]
     return [{"us": us, "ms": None if us is None else us / 1e3} for us in known]
-
-
-def _outcomes(counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    """In the order of their bar, in which even one Sandbox can be seen and hit."""
-    names = [*OUTCOMES, "pending"] if "pending" in counts else OUTCOMES
-    shares = {name: counts[name] / max(1, counts["total"]) for name in names}
-    wide = {n: max(LEAST_SHARE, share) if share else 0.0 for n, share in shares.items()}
-    whole = sum(wide.values()) or 1.0
-    found, left = [], 0.0
-    for name in names:
-        width = 100 * wide[name] / whole
-        found.append(
-            {
-                "name": name,
-                "words": words(name),
-                "letter": outcome_letter(name),
-                "count": counts[name],
-                "share": shares[name],
-                "left": f"{left:.3f}%",
-                "width": f"{width:.3f}%",
-                "middle": f"{left + width / 2:.3f}%",
-            }
-        )
-        left += width
-    return found
 
 
 def shard_cell(row: Mapping[str, Any]) -> dict[str, Any]:

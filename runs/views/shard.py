@@ -30,7 +30,6 @@ from runs.templatetags.runs_format import (
     thousands,
     words,
 )
-from runs.views.run import FRAGMENT
 from runs.views.runs import visible_to
 from shardagent.wire import Plan
 
@@ -40,6 +39,7 @@ DOWNLOAD_PAGE = 5_000
 DOWNLOAD_PAGES_MAX = 2_000
 QUERY_CHARS_MAX = 200
 FOLLOW_EVERY_MS = 2_000
+FRAGMENT = "X-Fragment"
 _HEALTH = (
     # name, label, how it reads, least top, SUSPECT above
     ("cpu_pct", "CPU", lambda value: f"{value:.0f} %", 100.0, 80.0),

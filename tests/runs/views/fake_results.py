@@ -265,3 +265,8 @@ def start(run: Any) -> Any:
         }
         for index in range(10)
     ]
+
+
+def fleet_health(run: Any) -> Any:
+    row = {"loop_lag_us": 9_000, "cpu_pct": 41.0, "cpu_p50_pct": 12.0}
+    return row | {"in_flight": 40, "queued_events": 7, "shards": 10}
