@@ -92,6 +92,8 @@ class Run(models.Model):
     sealed_at_us = models.BigIntegerField(null=True, blank=True)
     published_at = models.DateTimeField(null=True, blank=True)
     published_by = models.CharField(max_length=150, default="", blank=True)
+    # Hosts, egress addresses, logs and raw segments are published, too.
+    logs_published = models.BooleanField(default=False)
 
     class Meta:
         ordering = ("-id",)

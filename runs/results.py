@@ -17,6 +17,7 @@ from runs.clickhouse import latency as latency_query
 from runs.clickhouse import shards as shards_query
 from runs.clickhouse import start as start_query
 from runs.clickhouse.facts import RunFacts, live_facts
+from runs.clickhouse.logs import LogView
 from runs.filters import SandboxFilter
 from runs.models import Run, State
 from shardagent.wire import Plan
@@ -175,6 +176,102 @@ def log(
     more = len(rows) >= limit or run.state != State.SEALED
     cursor = f"{page.cursor[0]}.{page.cursor[1]}" if more else None
     return {"lines": rows, "next": cursor}
+
+
+def log_index(
+    run: Run, view: LogView, *, q: str = "", number: int = 0
+) -> dict[str, Any]:
+    """Where errors, matches and phases are in a view of a log, by place."""
+    shift = _shift(run, view.shard)
+    known = [
+        (name, at)
+        for name, at in (
+            ("burst", run.t0_us),
+            ("hold", run.t_hold_us),
+            ("teardown", run.t_end_us),
+            ("destroy", run.t_destroy_us),
+        )
+        if at is not None
+    ]
+    instants = [at - shift for _, at in known]
+    found = logs.log_index(run.code, view, q=q, number=number, instants=instants)
+    row = asdict(found)
+    begins = row.pop("begins")
+    names = ["before T0", *(name for name, _ in known)]
+    return row | {
+        "phases": [
+            {"name": name, "first": first}
+            for name, first in zip(names, [0, *begins], strict=True)
+        ]
+    }
+
+
+def log_window(run: Run, view: LogView, first: int, limit: int) -> list[list[Any]]:
+    """Lines from a place on, each [number, elapsed_us, level, text]."""
+    shift = _shift(run, view.shard)
+    return [
+        [
+            row["number"],
+            _since(row["at_us"], shift, run.t0_us),
+            row["level"],
+            row["text"],
+        ]
+        for row in logs.log_window(run.code, view, first, limit)
+    ]
+
+
+def log_search(
+    run: Run, q: str, *, level: str = "", offset: int = 0, limit: int = 200
+) -> dict[str, Any]:
+    """Lines of every Shard's log that contain `q`, and how many each Shard has."""
+    rows, by_shard = logs.search(run.code, q, level=level, offset=offset, limit=limit)
+    return {
+        "items": rows,
+        "total": sum(lines for _, lines in by_shard),
+        "shards": by_shard,
+    }
+
+
+def shard_story(run: Run, index: int) -> list[dict[str, Any]]:
+    """What happened in a Shard, in order: elapsed_us, kind, text, sandbox or None."""
+    shift = _shift(run, index)
+    story = [
+        {
+            "elapsed_us": _since(row["at_us"], shift, run.t0_us),
+            "kind": row["kind"],
+            "attempt": row["attempt"],
+            "text": _shard_event_text(row),
+            "sandbox": None,
+        }
+        for row in shards_query.shard_events(run.code, index)
+    ]
+    for row in shards_query.shard_failures(run.code, index):
+        first, last = (
+            _since(row[name], shift, run.t0_us) for name in ("first_us", "last_us")
+        )
+        times = "" if row["count"] == 1 else f"{row['count']:,} times"
+        parts = [str(row["cause"] or "").replace("_", " "), times, row["message"]]
+        story.append(
+            {
+                "elapsed_us": first,
+                "until_us": last if row["count"] > 1 else None,
+                "kind": row["kind"],
+                "attempt": None,
+                "text": ", ".join(part for part in parts if part),
+                "sandbox": row["sandbox"],
+            }
+        )
+    return sorted(story, key=lambda row: row["elapsed_us"] or 0)
+
+
+def _shard_event_text(row: dict[str, Any]) -> str:
+    said = [
+        row["reason"],
+        f"{row['connections']:,} connections" if row["connections"] else None,
+        f"{row['orphans']:,} orphans" if row["orphans"] else None,
+        "on its own: it heard no T_end" if row["autonomous"] else None,
+    ]
+    return ", ".join(part for part in said if part)
 
 
 def sandboxes(

@@ -18,6 +18,7 @@ from runs.views import (
     runs,
     sandboxes,
     shard,
+    shard_log,
     shards,
 )
 
@@ -66,6 +67,17 @@ urlpatterns = [
     path(
         "runs/<str:code>/shards/<int:index>/log.txt", shard.shard_log, name="shard-log"
     ),
+    path(
+        "runs/<str:code>/shards/<int:index>/log-index.json",
+        shard_log.shard_log_index,
+        name="shard-log-index",
+    ),
+    path(
+        "runs/<str:code>/shards/<int:index>/log-window.json",
+        shard_log.shard_log_window,
+        name="shard-log-window",
+    ),
+    path("runs/<str:code>/log", shard_log.run_log, name="run-log"),
     # programs
     path("api/v1/", public_api.urls),
     path("agent/v1/", agent_api.urls),

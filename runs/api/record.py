@@ -10,7 +10,7 @@ from ninja import Query, Router, Schema
 from ninja.errors import HttpError
 
 from runs import objects, rebuild, results
-from runs.api.access import run_or_404
+from runs.api.access import record_or_404, run_or_404
 from runs.clickhouse.sandbox_rows import PAGE_MAX
 from runs.filters import SandboxFilter, parse
 from runs.leaderboard import board_json, class_plans, current_boards
@@ -84,7 +84,7 @@ def log(
     """Lines with stable numbers; `next` is what to give as `after`, null at the end."""
     if not 1 <= limit <= LOG_LINES_MAX:
         raise HttpError(422, f"limit must be from 1 to {LOG_LINES_MAX}")
-    run = run_or_404(request, code)
+    run = record_or_404(request, code)
     if not 0 <= index < int(run.plan["shard_count"]):
         raise HttpError(404, f"Run {code} has no Shard {index}")
     try:
@@ -99,6 +99,22 @@ def log(
         )
     except ValueError as error:
         raise HttpError(422, str(error)) from None
+
+
+@router.get("/runs/{code}/log")
+def search_log(
+    request: HttpRequest,
+    code: str,
+    q: str,
+    level: str = "",
+    offset: int = 0,
+    limit: int = 200,
+) -> Any:
+    """Lines of every Shard's log that contain `q`; how many each Shard has."""
+    if not q or not 1 <= limit <= LOG_LINES_MAX or not 0 <= offset <= 1_000_000:
+        raise HttpError(422, f"q is needed; limit is from 1 to {LOG_LINES_MAX}")
+    run = record_or_404(request, code)
+    return results.log_search(run, q, level=level.upper(), offset=offset, limit=limit)
 
 
 class SandboxParameters(Schema):
@@ -201,7 +217,7 @@ def raw(request: HttpRequest, code: str, after: str = "", limit: int = 200) -> A
     """The Run's objects in key order, each with a link that works for an hour."""
     if not 1 <= limit <= RAW_LINKS_MAX:
         raise HttpError(422, f"limit must be from 1 to {RAW_LINKS_MAX}")
-    run = run_or_404(request, code)
+    run = record_or_404(request, code)
     rows: list[dict[str, Any]] = []
     for item in objects.listing(f"runs/{run.code}/", after=after):
         if len(rows) == limit:

@@ -172,7 +172,7 @@ def _where(run: RunFacts, chosen: SandboxFilter) -> tuple[str, dict[str, Any]]:
     bound: dict[str, Any] = {"run": run.code}
     for name in ("outcome", "cause", "origin", "shard", "q", "suspended"):
         value = getattr(chosen, name)
-        if value not in ("", None, False):
+        if value != "" and value is not None and value is not False:  # Shard 0 counts
             parts.append(_WHERE[name])
             bound[name] = value
     bound.pop("suspended", None)

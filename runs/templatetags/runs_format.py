@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeGuard
 
 from django import template
@@ -10,6 +11,9 @@ from django.utils.safestring import SafeString
 
 register = template.Library()
 
+_SEQUENCE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\\-_])"
+)
 MINUTE_S = 60
 HOUR_S = 3_600
 LETTERS = {
@@ -113,6 +117,12 @@ def outcome_letter(name: str) -> str:
 def plain_number(value: float | None) -> str:
     """As a form field holds it: 1260.5 → 1260.5; None is empty."""
     return f"{value:.3f}".rstrip("0").rstrip(".") if _known(value) else ""
+
+
+@register.filter
+def without_sequences(text: str) -> str:
+    """A log line without what would colour a terminal."""
+    return _SEQUENCE.sub("", text)
 
 
 @register.simple_tag

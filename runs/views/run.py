@@ -93,7 +93,12 @@ def run_abort(request: HttpRequest, code: str) -> HttpResponse:
 @login_required
 @require_POST
 def run_publish(request: HttpRequest, code: str) -> HttpResponse:
-    return _act(request, code, publication.publish, "Everybody can see this Run now.")
+    logs = request.POST.get("logs") == "on"
+
+    def publish(found: Run, by: str) -> None:
+        publication.publish(found, by, logs=logs)
+
+    return _act(request, code, publish, "Everybody can see this Run now.")
 
 
 @login_required

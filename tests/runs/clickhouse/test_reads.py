@@ -19,6 +19,7 @@ from runs.clickhouse import (
     facts,
     ingest,
     latency,
+    logs,
     sandbox_rows,
     sandboxes,
     shards,
@@ -59,6 +60,10 @@ class Story:
             lines = [json.dumps({"v": 1, "n": n, **e}) for n, e in enumerate(ordered)]
             key = f"runs/{PLAN.code}/shards/{shard:05d}/00/events-000000.ndjson"
             found[key] = "\n".join(lines).encode() + b"\n"
+        for shard in range(4):
+            said = [f"{T0 + n * 1_000_000} {level(n)} line {n}" for n in range(-2, 12)]
+            key = f"runs/{PLAN.code}/shards/{shard:05d}/00/log-000000.txt"
+            found[key] = "\n".join(["#first_line 0", *said]).encode() + b"\n"
         truth = "\n".join(json.dumps(line) for line in self.truth)
         found[f"runs/{PLAN.code}/truth-000000.ndjson"] = truth.encode()
         journal = [
@@ -76,6 +81,10 @@ class Story:
             json.dumps(line) for line in journal
         ).encode()
         return found
+
+
+def level(number: int) -> str:
+    return "ERROR" if number % 5 == 3 else "INFO"
 
 
 def told() -> Story:
@@ -264,6 +273,7 @@ def test_pages_of_rows_meet_in_any_order(run: RunFacts, sort: str) -> None:
     [
         (SandboxFilter(cause="capacity"), 4),
         (SandboxFilter(shard=3), 10),
+        (SandboxFilter(shard=0), 10),
         (SandboxFilter(origin="provider"), 8),
         (SandboxFilter(q="FULL"), 4),
         (SandboxFilter(q="p12"), 1),
@@ -339,6 +349,58 @@ def test_one_sandbox_in_full(run: RunFacts) -> None:
     kinds = [event["kind"] for event in sandbox_rows.sandbox_events(run.code, 0, 7)]
     assert kinds[0] == "create_sent"
     assert kinds[-2:] == ["probe_failed", "dead"]
+
+
+def test_a_log_has_an_index_of_places(run: RunFacts) -> None:
+    instants = [T0, T0 + 2_000_000, T0 + 90_000_000]
+    view = logs.LogView(1, 0)
+    found = logs.log_index(run.code, view, q="LINE 1", number=7, instants=instants)
+    assert found.total == 14
+    assert found.levels == {"ERROR": 3, "INFO": 11}
+    assert found.errors == [0, 5, 10]
+    assert found.matches == [3, 12, 13]  # lines 1, 10 and 11
+    assert found.error_count == found.match_count == 3
+    assert found.place == 7
+    assert found.begins == [2, 4, 14]
+    rows = logs.log_window(run.code, view, 12, 200)
+    assert [(row["number"], row["text"]) for row in rows] == [
+        (12, "line 10"),
+        (13, "line 11"),
+    ]
+
+
+def test_a_level_makes_a_view_with_places_of_its_own(run: RunFacts) -> None:
+    view = logs.LogView(1, 0, ("ERROR", "CRITICAL"))
+    found = logs.log_index(run.code, view, number=6, instants=[])
+    assert (found.total, found.errors, found.place) == (3, [0, 1, 2], 2)
+    numbers = [row["number"] for row in logs.log_window(run.code, view, 1, 9)]
+    assert numbers == [5, 10]
+
+
+def test_all_logs_are_searched_at_once(run: RunFacts) -> None:
+    rows, by_shard = logs.search(run.code, "LINE 11")
+    assert [(row["shard"], row["number"]) for row in rows] == [
+        (shard, 13) for shard in range(4)
+    ]
+    assert by_shard == [(shard, 1) for shard in range(4)]
+    rows, by_shard = logs.search(run.code, "line", level="ERROR", offset=11, limit=5)
+    assert [(row["shard"], row["number"]) for row in rows] == [(3, 10)]
+    assert by_shard == [(shard, 3) for shard in range(4)]
+
+
+def test_a_shard_tells_its_story(run: RunFacts) -> None:
+    kinds = [row["kind"] for row in shards.shard_events(run.code, 2)]
+    assert kinds == ["agent_finished"]
+    failures = shards.shard_failures(run.code, 2)
+    assert [(row["kind"], row["cause"], row["count"]) for row in failures] == [
+        ("create_failed", "capacity", 1),
+        ("dead", "not_found", 1),
+    ]
+    assert [row["sandbox"] for row in failures] == [23, 27]
+    health = shards.fleet_health(run.code, T0)
+    assert health is not None
+    assert (health["loop_lag_us"], health["shards"]) == (3_000, 4)
+    assert shards.fleet_health(run.code, T0 + 10**9) is None
 
 
 def test_the_truth_lies_between_proven_and_possible(run: RunFacts) -> None:

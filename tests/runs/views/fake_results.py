@@ -270,3 +270,27 @@ def start(run: Any) -> Any:
 def fleet_health(run: Any) -> Any:
     row = {"loop_lag_us": 9_000, "cpu_pct": 41.0, "cpu_p50_pct": 12.0}
     return row | {"in_flight": 40, "queued_events": 7, "shards": 10}
+
+
+def shard_story(run: Any, index: int) -> Any:
+    return [
+        {"elapsed_us": -8_000_000, "kind": "armed", "text": "", "sandbox": None},
+        {"elapsed_us": 800_000, "kind": "dead", "text": "gone", "sandbox": 333},
+    ]
+
+
+def log_index(run: Any, view: Any, q: str = "", number: int = 0) -> Any:
+    return {"total": 1_203, "phases": [{"name": "before T0", "first": 0}]}
+
+
+def log_window(run: Any, view: Any, first: int, limit: int) -> Any:
+    return [[first + n, 0, "INFO", "x"] for n in range(min(limit, 5))]
+
+
+def log_search(
+    run: Any, q: str, level: str = "", offset: int = 0, limit: int = 200
+) -> Any:
+    text = f"\x1b[31m<b>{q}</b>\x1b[0m & more"
+    row = {"shard": 3, "attempt": 0, "number": 55, "level": "ERROR", "text": text}
+    found = [row] if q != "nothing" else []
+    return {"items": found, "total": len(found), "shards": [(3, 1)] if found else []}

@@ -92,7 +92,7 @@ def test_anonymous_sees_published_runs_only(make_run: MakeRun, client: Client) -
     make_run("alpha-1")
     make_run("beta-22", published_at=timezone.now())
     make_run("gamma-3", state="holding", published_at=timezone.now())
-    for part in ("", "/chart", "/summary.md", "/shards/0", "/shards/0/log.txt"):
+    for part in ("", "/chart", "/summary.md", "/shards/0", "/sandboxes"):
         assert client.get(f"/runs/alpha-1{part}").status_code == 404
         assert client.get(f"/runs/gamma-3{part}").status_code == 404
         assert client.get(f"/runs/beta-22{part}").status_code == 200
