@@ -33,6 +33,9 @@ urlpatterns = [
     # operators
     path("runs/new", new_run.new_run, name="new-run"),
     path("runs/new/estimate", new_run.estimate, name="run-estimate"),
+    path("runs/new/preflight", new_run.run_preflight, name="run-preflight"),
+    path("runs/new/presets", new_run.save_preset, name="save-preset"),
+    path("runs/new/presets/<int:pk>", new_run.delete_preset, name="delete-preset"),
     path("runs/<str:code>/launch", run.run_launch, name="run-launch"),
     path("runs/<str:code>/abort", run.run_abort, name="run-abort"),
     path("runs/<str:code>/publish", run.run_publish, name="run-publish"),
