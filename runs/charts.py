@@ -260,6 +260,32 @@ def sizes_figure(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return _plain(figure)
 
 
+def compare_figure(
+    curves: Sequence[tuple[str, Sequence[Mapping[str, int]], int]],
+) -> dict[str, Any]:
+    """Proven curves in % of each Run's own target; (name, points, target) of each.
+
+    A name begins with the letter of its Run, which also chooses its colour.
+    """
+    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+    figure = go.Figure()
+    for (name, points, target), dash in zip(curves, dashes, strict=False):
+        trace = _line(
+            name,
+            [point["elapsed_ms"] / 1_000 for point in points],
+            [100 * point["proven"] / target for point in points],
+            width=2,
+            dash=dash,
+        )
+        trace.meta = {"token": f"series-{name[0].lower()}"}
+        trace.hovertemplate = "%{y:.2f} %<extra>" + name + "</extra>"
+        figure.add_trace(trace)
+    y_title = "% of the target"
+    _calm(figure, height=380, x_title="s since T0", y_title=y_title)
+    figure.update_layout(yaxis={"tickformat": None})
+    return _plain(figure)
+
+
 def _line(
     name: str,
     x: Sequence[float],

@@ -219,9 +219,14 @@ def _cost_formula(plan: Plan) -> str:
         return "it runs here"
     said = (
         f"{thousands(plan.sandbox_count)} × {seconds(_life_s(plan))} × "
-        f"({plan.spec.cpu:g} × ${price.cpu_usd:.3g} + {plan.spec.memory_mb / 1024:g} "
-        f"GiB × ${price.gib_usd:.3g}) a second"
+        f"({plan.spec.cpu:g} × ${_rate(price.cpu_usd)} + "
+        f"{plan.spec.memory_mb / 1024:g} GiB × ${_rate(price.gib_usd)}) a second"
     )
     source = f"; list price of {price.as_of}" if price.as_of else ""
     note = f"; {price.note}" if price.note else ""
     return said + source + note
+
+
+def _rate(usd: float) -> str:
+    """Without an exponent: 0.000014."""
+    return f"{usd:.9f}".rstrip("0").rstrip(".") or "0"

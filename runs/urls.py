@@ -9,6 +9,7 @@ from runs.api.public import api as public_api
 from runs.views import (
     account,
     calibration,
+    compare,
     credentials,
     live,
     new_run,
@@ -30,6 +31,11 @@ urlpatterns = [
     path("calibration", calibration.calibration, name="calibration"),
     path("calibration/chart", calibration.calibration_chart, name="calibration-chart"),
     path("runs", runs.runs, name="runs"),
+    path("runs.atom", public.PublishedRuns(), name="runs-feed"),
+    path("compare", compare.compare, name="compare"),
+    path("compare/chart", compare.compare_chart, name="compare-chart"),
+    path("leaderboard/card.svg", public.leaderboard_card, name="leaderboard-card"),
+    path("providers/<slug:slug>", public.provider, name="provider"),
     # operators
     path("runs/new", new_run.new_run, name="new-run"),
     path("runs/new/estimate", new_run.estimate, name="run-estimate"),

@@ -10,10 +10,16 @@ from ninja import Query, Router, Schema
 from ninja.errors import HttpError
 
 from runs import objects, rebuild, results
-from runs.api.access import record_or_404, run_or_404
+from runs.api.access import is_operator, record_or_404, run_or_404
 from runs.clickhouse.sandbox_rows import PAGE_MAX
 from runs.filters import SandboxFilter, parse
-from runs.leaderboard import board_json, class_plans, current_boards
+from runs.leaderboard import (
+    board_json,
+    class_plans,
+    current_boards,
+    public_board,
+    published_codes,
+)
 from runs.models import Run, State
 
 STEP_MS_MAX = 3_600_000
@@ -237,6 +243,9 @@ def late(request: HttpRequest, code: str) -> Any:
 def leaderboard(request: HttpRequest) -> Any:
     plans = class_plans()
     found = [board_json(board, plans) for board in current_boards(timezone.now())]
+    if not is_operator(request):
+        published = published_codes()
+        found = [public_board(board, published) for board in found]
     return {"items": found}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TypeGuard
 
 from django import template
@@ -123,6 +124,19 @@ def plain_number(value: float | None) -> str:
 def without_sequences(text: str) -> str:
     """A log line without what would colour a terminal."""
     return _SEQUENCE.sub("", text)
+
+
+CARD_TOP, CARD_ROW, CARD_ROWS_MAX = 64, 26, 8  # px of the leaderboard's card
+
+
+@register.filter
+def card_row(index: int) -> int:
+    return CARD_TOP + CARD_ROW * index
+
+
+@register.filter
+def card_height(places: Sequence[object]) -> int:
+    return CARD_TOP + CARD_ROW * min(len(places), CARD_ROWS_MAX) + 8
 
 
 @register.simple_tag

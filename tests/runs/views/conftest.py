@@ -19,7 +19,16 @@ from runs.demo import demo_plan
 from runs.launch import checked_plan, create_run
 from runs.models import Attempt, Host, Run
 from runs.verdict import CHECKS
-from runs.views import live, run, run_chart, sandboxes, shard, shard_log, shards
+from runs.views import (
+    compare,
+    live,
+    run,
+    run_chart,
+    sandboxes,
+    shard,
+    shard_log,
+    shards,
+)
 
 # A live Run ends now: its T0 must lie as far back as the story it tells is long.
 T0 = time.time_ns() // 1_000 - 48_000_000
@@ -40,7 +49,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     fake = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fake)
-    for view in (live, run, run_chart, sandboxes, shard, shard_log, shards):
+    for view in (compare, live, run, run_chart, sandboxes, shard, shard_log, shards):
         monkeypatch.setattr(view, "results", fake)
     return fake
 
