@@ -69,7 +69,7 @@ def leaderboard_card(request: HttpRequest) -> HttpResponse:
     """One class as a picture, to be put on other pages; published Runs only."""
     boards = _boards(request, public=True)
     chosen = request.GET.get("class", "")
-    found = [board for board in boards if chosen in ("", board["class"])]
+    found = [b for b in boards if b["places"] and chosen in ("", b["class"])]
     ctx = {"board": found[0] if found else None, "site": settings.SITE_URL}
     answer = render(
         request, "runs/leaderboard_card.svg", ctx, content_type="image/svg+xml"
