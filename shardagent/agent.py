@@ -227,7 +227,13 @@ class Agent:
         """Bring every record home; begin those Shards that have none yet."""
         flush_us = int(registered.plan.flush_interval_s * 1e6)
         async with asyncio.TaskGroup() as tasks:
-            uploads = Uploads(site, session, self._clock, tasks)
+            uploads = Uploads(
+                site,
+                session,
+                self._clock,
+                tasks,
+                flush_interval_s=registered.plan.flush_interval_s,
+            )
             for post in self._posts:
                 uploads.add(post.spool, leftover=post.leftover)
             background = [
