@@ -1,4 +1,4 @@
-"""What one agent process costs a call, against a simulated world in a process of its own.
+"""What one agent process costs a call, against a simulated world beside it.
 
     python bench/agent_load.py [--shards N] [--per-shard N] [--interval S] [--json]
 

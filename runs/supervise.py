@@ -137,7 +137,7 @@ def _arming(run: Run) -> None:
 
 
 def _beat_s(run: Run, now_us: int) -> float:
-    """How long an agent may be about to hear of an instant: as of late, at least 1 s."""
+    """How long it takes to be heard by every agent: as of late, at least 1 s."""
     recent_us = now_us - round(SILENT_INTERVALS * ARMING_BEAT_S * 1e6)
     heard = current(run).filter(finished="", heard_at_us__gte=recent_us)
     oldest_us = heard.aggregate(oldest=Min("heard_at_us"))["oldest"] or now_us

@@ -232,7 +232,7 @@ def timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
 
 
 class Deadline:
-    """Cancels the current task when its time is over: asyncio.timeout at half its cost."""
+    """Cancels the current task when its time is over; asyncio.timeout costs twice."""
 
     __slots__ = ("_handle", "_over", "_task")
 

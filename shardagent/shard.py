@@ -88,6 +88,7 @@ class Shard:
         self._cut_us: int | None = None
         self._cut_count = 0
         self._destroy_begun = False
+        self._final_places: list[tuple[int, Sandbox]] | None = None
         self._lost = 0
         self._listing = False
 
@@ -307,6 +308,7 @@ class Shard:
             self.event(Kind.RELEASED, now, t0_us=times.heard.t0_us)
         if "t_end_us" in news:
             self._tell_teardown(now)
+            self._finals()
 
     def _tell_teardown(self, now: int) -> None:
         self.event(
@@ -467,10 +469,25 @@ class Shard:
             return
         self.phase = ShardPhase.TEARING_DOWN
         self._skip_unsent()
-        for sandbox in self._sandboxes.values():
-            due_us = times.end_us + schedule.final_place_us(self._plan, sandbox.index)
-            sandbox.begin_final(now, due_us, times.destroy_us)
-            self._push(sandbox)
+        end_us, until_us = times.end_us, times.destroy_us
+        for place_us, sandbox in self._finals():
+            sandbox.begin_final(now, end_us + place_us, until_us)
+        # One heap anew is quicker than so many pushes, and all Shards do it at once.
+        self._heap = [
+            (sandbox.due_us, sandbox.index)
+            for sandbox in self._sandboxes.values()
+            if sandbox.due_us is not None
+        ]
+        heapq.heapify(self._heap)
+
+    def _finals(self) -> list[tuple[int, Sandbox]]:
+        """Each Sandbox with its place after T_end; computed when T_end is heard of."""
+        if self._final_places is None:
+            self._final_places = [
+                (schedule.final_place_us(self._plan, sandbox.index), sandbox)
+                for sandbox in self._sandboxes.values()
+            ]
+        return self._final_places
 
     def _begin_destroy(self, now: int) -> None:
         self._destroy_begun = True
