@@ -72,7 +72,7 @@ export async function draw(place) {
   const plotly = await library();
   const first = place.dataset.drawn === undefined;
   if (first) place.textContent = "";
-  place.dataset.drawn = "";
+  place.dataset.drawn ??= "";
   delete place.dataset.why;
   const { data, layout } = themed(figure);
   if (window.innerWidth < 640) {
@@ -80,6 +80,7 @@ export async function draw(place) {
     layout.height = Math.min(layout.height ?? 300, 300);
   }
   await plotly.react(place, data, layout, CONFIG);
+  place.dataset.drawn = address;
   if (first) wire(place);
 }
 

@@ -102,10 +102,7 @@ def test_a_bin_of_the_distribution_leads_to_its_sandboxes(
     page.goto(f"{runs}/small-001")
     page.get_by_role("button", name="create", exact=True).click()
     chart = page.locator("[data-chart*='of=size']")
-    page.wait_for_function(
-        "document.querySelector(\"[data-chart*='of=size']\")"
-        ".data?.[0].meta.click.includes('of=create')"
-    )
+    expect(chart).to_have_attribute("data-drawn", re.compile("phase=create"))
     box = chart.locator(".nsewdrag").bounding_box()
     assert box is not None
     middle = {"x": box["width"] * 0.4, "y": box["height"] * 0.9}
