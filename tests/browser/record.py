@@ -32,8 +32,12 @@ def write(
     first_log_lines: int | None = None,
     tti_ms: int = 300,
     seed: int = 1,
+    late: bool = True,
 ) -> Plan:
-    """A sealed Run's objects; Shard 0 may have a log of another length."""
+    """A sealed Run's objects; Shard 0 may have a log of another length.
+
+    late: some agents were, so that the Run is not VALID.
+    """
     t0 = time.time_ns() // 1_000 - 3_600 * SECOND
     plan = Plan(
         code=code,
@@ -54,7 +58,9 @@ def write(
     (folder / "journal-000000.ndjson").write_text(_lines(_journal(t0)))
     for shard in range(shards):
         rng = Random(seed * 100_003 + shard)
-        events = sorted(_shard(plan, shard, t0, tti_ms, rng), key=lambda e: e[0])
+        events = sorted(
+            _shard(plan, shard, t0, tti_ms, rng, late=late), key=lambda e: e[0]
+        )
         numbered = [
             {"v": 1, "n": n, "at": at, **fields}
             for n, (at, fields) in enumerate(events)
@@ -85,12 +91,12 @@ def _journal(t0: int) -> list[dict[str, Any]]:
 
 
 def _shard(
-    plan: Plan, shard: int, t0: int, tti_ms: int, rng: Random
+    plan: Plan, shard: int, t0: int, tti_ms: int, rng: Random, *, late: bool
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     for second in range(-10, 100, 8):
         clock = {"clock_id": "c", "offset_us": 0, "half_rtt_us": 400}
         yield t0 + second * SECOND, {"kind": "clock", **clock}
-    slow = shard % 33 == 7  # an agent that was late and busy
+    slow = late and shard % 33 == 7  # an agent that was late and busy
     for second in range(0, 96, 8):
         yield (
             t0 + second * SECOND,
@@ -105,13 +111,14 @@ def _shard(
     yield t0 - 8 * SECOND, {"kind": "armed", "connections": 10}
     yield t0 + 23 * SECOND, {"kind": "settled"}
     for sandbox in plan.sandboxes_of(shard):
-        for at, kind, fields in _life(t0, tti_ms, rng, slow=slow):
+        spread_us = 5 * SECOND * sandbox // plan.sandbox_count
+        for at, kind, fields in _life(t0, tti_ms, spread_us, rng, slow=slow):
             yield at, {"kind": kind, "sandbox": sandbox, **fields}
     yield t0 + 100 * SECOND, {"kind": "agent_finished", "reason": "done", "orphans": 0}
 
 
 def _life(
-    t0: int, tti_ms: int, rng: Random, *, slow: bool
+    t0: int, tti_ms: int, spread_us: int, rng: Random, *, slow: bool
 ) -> Iterator[tuple[int, str, dict[str, Any]]]:
     sent = t0 + rng.randint(100, 9_000) + (60_000 if slow else 0)
     yield sent, "create_sent", {"intended_us": t0}
@@ -143,7 +150,7 @@ def _life(
             return
         yield at, "probe_ok", probe
         at += 8 * SECOND
-    last = end + rng.randint(1, 4) * SECOND
+    last = end + 20_000 + spread_us
     yield (
         last,
         "probe_ok",

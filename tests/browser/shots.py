@@ -34,8 +34,12 @@ PAGES = {
 @pytest.fixture(scope="module")
 def records(site: Site) -> None:
     bucket = Path(site.environment["DATA"]) / "objects" / "raw"
-    record.write(bucket, "e2b-large", shards=200, per_shard=20, log_lines=400)
-    record.write(bucket, "e2b-other", shards=200, per_shard=20, tti_ms=450, seed=5)
+    record.write(
+        bucket, "e2b-large", shards=200, per_shard=20, log_lines=400, late=False
+    )
+    record.write(
+        bucket, "e2b-other", shards=200, per_shard=20, tti_ms=450, seed=5, late=False
+    )
     for code in ("e2b-large", "e2b-other"):
         site.manage("rebuild_run", code, limit_s=300)
 
