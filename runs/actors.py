@@ -13,7 +13,7 @@ from typing import Any
 
 import dramatiq
 
-from runs import ingest, reaper, rebuild, seal, supervise
+from runs import ingest, provision, reaper, rebuild, seal, supervise
 from runs.models import Run, State
 
 log = logging.getLogger(__name__)
@@ -27,12 +27,21 @@ _IDLE = (State.DRAFT, State.SEALED)
 @dramatiq.actor(queue_name="supervise", max_retries=0, time_limit=60_000, max_age=3_000)
 def tick_run(run_id: int) -> None:
     supervise.tick(run_id)
-    if reaper.is_due(Run.objects.get(pk=run_id)):
+    if provision.is_due(Run.objects.get(pk=run_id)):
+        _send(provision_run, run_id)
+    elif reaper.is_due(Run.objects.get(pk=run_id)):
         _send(reap_run, run_id)
     elif seal.is_due(run_id):
         _send(seal_run, run_id)
     elif ingest.is_due(run_id):
         _send(ingest_run, run_id)
+
+
+@dramatiq.actor(
+    queue_name="supervise", max_retries=0, time_limit=180_000, max_age=3_000
+)
+def provision_run(run_id: int) -> None:
+    provision.provision(run_id)
 
 
 @dramatiq.actor(queue_name="record", max_retries=0, time_limit=600_000, max_age=5_000)

@@ -14,7 +14,7 @@ from runs.errors import PlanError
 from runs.verdict import threshold_errors
 from shardagent.wire import Plan, Shape
 
-FLEET_DRIVERS = ("local",)
+FLEET_DRIVERS = ("local", "ssh", "ec2", "kubernetes")
 PROVIDERS = ("sim", "local")
 HOSTS_DEFAULT_MAX = 10  # agent processes that the local fleet starts unless told
 RANKED_HOLD_S_MIN = 60

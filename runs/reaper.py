@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from runs import claims, lifecycle, worlds
-from runs.errors import StateError
-from runs.fleets import fleet_for
+from runs.errors import FleetError, StateError
+from runs.fleets import living
 from runs.models import LIVE_STATES, Run, State
 from runs.plan import burst_s
 from runs.prices import cost_usd
@@ -54,7 +54,17 @@ def is_due(run: Run) -> bool:
     plan = lifecycle.plan_of(run)
     if lifecycle.now_us(run) < settled_us(run, plan):
         return False
-    return not fleet_for(plan.fleet.driver).alive(run.code)
+    return not machines(run)
+
+
+def machines(run: Run) -> int:
+    """How many machines of the Run may still act; 1 where nobody can say."""
+    driver = str((run.plan.get("fleet") or {}).get("driver", "local"))
+    try:
+        return len(living(driver, run.code))
+    except FleetError as error:
+        log.warning("run %s: cannot list its machines: %s", run.code, error)
+        return 1
 
 
 def settled_us(run: Run, plan: Plan) -> int:
