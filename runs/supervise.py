@@ -176,6 +176,7 @@ def _collecting(run: Run) -> None:
         elif waited_s > patience_s / 2 or not run.hosts.exclude(machine="").exists():
             fleet.kill(run.code)
     elif run.reaped is not None:
+        fleet.kill(run.code, hard=True)  # what the machines that are gone have left
         worlds.finish(run)
 
 
