@@ -18,6 +18,7 @@ from shardagent.wire import Plan
 
 BATCH = 1_000  # rows a statement
 LATE_JOIN_MARGIN_S = 1.0
+_BEFORE_RELEASE = (State.PROVISIONING, State.ARMING)
 
 
 def token_of(run_code: str, host: int) -> str:
@@ -71,7 +72,7 @@ def claim(run: Run, machine: str, index: int | None) -> Host | None:
             return kept
         if own.exists():
             raise StateError(f"machine {machine} was given up; leave")
-        if run.state not in (State.PROVISIONING, State.ARMING):
+        if run.state not in _BEFORE_RELEASE:
             raise StateError(f"Run {run.code} is {run.state}; leave")
         free = run.hosts.filter(machine="")
         wished = free.filter(index=index).first() if index is not None else None
@@ -119,6 +120,9 @@ def replace(run: Run, lost: Iterable[Attempt]) -> int:
     for attempts in by_host.values():
         with transaction.atomic():
             now = lifecycle.now_us(run)
+            same = Run.objects.select_for_update().filter(pk=run.pk)
+            if not same.filter(state__in=_BEFORE_RELEASE).exists():
+                return 0
             fenced = Attempt.objects.filter(
                 pk__in=[a.pk for a in attempts], fenced_at_us__isnull=True
             ).update(fenced_at_us=now, lost_at_us=now)

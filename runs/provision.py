@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from django.conf import settings
 
 from runs import claims, hosts, lifecycle, objects, worlds
 from runs.errors import FleetError, RunsError
-from runs.fleets import Fleet, Launched, Machine, Order, fleet_for
+from runs.fleets import Fleet, Launched, Machine, MachineState, Order, fleet_for
 from runs.fleets.base import GRANTED, useful
 from runs.fleets.wheelhouse import wheelhouse
 from runs.models import EndReason, Host, Run, State
@@ -137,9 +137,21 @@ def _look(run: Run, plan: Plan) -> None:
         launched = Launched(there, refused=refused)
     else:
         launched = fleet.launch(order)
+    _replace_gone(run, launched.machines)
     granted = _note(run, fleet, order, launched)
     if run.state == State.PROVISIONING:
         _arm_or_fail(run, plan, granted)
+
+
+def _replace_gone(run: Run, machines: Iterable[Machine]) -> None:
+    """A machine that its engine does not know any more is lost before it is silent."""
+    if any(machine.state is MachineState.UNREACHABLE for machine in machines):
+        return  # which of them are gone, nobody can say
+    there = {machine.id for machine in machines if machine.state in GRANTED}
+    claimed = run.attempts.filter(fenced_at_us__isnull=True).exclude(host__machine="")
+    gone = [a for a in claimed.select_related("host") if a.host.machine not in there]
+    if gone:
+        hosts.replace(run, gone)
 
 
 def _note(run: Run, fleet: Fleet, order: Order, launched: Launched) -> int:

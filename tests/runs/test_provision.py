@@ -8,6 +8,7 @@ import pytest
 
 from runs import hosts, lifecycle, provision
 from runs.errors import FleetError
+from runs.fleets import Machine, MachineState
 from runs.models import Run, State
 from tests.runs.factories import make_run
 from tests.runs.fleets.fake_fleet import FakeFleet
@@ -117,3 +118,27 @@ def test_what_carries_each_attempt_is_told_to_the_journal() -> None:
     assert line["attempts"] == [[1, 0]]
     assert (line["id"], line["type"], line["egress"]) == ("i-1", "t3.small", "x")
     assert "zone" not in line
+
+
+def test_a_machine_that_is_gone_is_replaced_before_it_is_silent() -> None:
+    run = made()
+    fleet = FakeFleet()
+    look(run, fleet)
+    for host in run.hosts.all():
+        assert hosts.claim(run, f"m{host.index}", None)
+    fleet.kill(run.code, {"m2"})
+    provision._replace_gone(run, fleet.list(run.code))
+    assert list(run.attempts.filter(shard=2).values_list("number", flat=True)) == [0, 1]
+    fleet.kill(run.code, {"m1"})
+    away = [*fleet.list(run.code), Machine("h.?", MachineState.UNREACHABLE)]
+    provision._replace_gone(run, away)
+    assert run.attempts.filter(shard=1).count() == 1
+
+
+def test_nothing_is_replaced_once_the_run_is_released() -> None:
+    run = made()
+    look(run, FakeFleet())
+    lost = list(run.attempts.all())
+    lifecycle.release(run, lifecycle.now_us(run), "all are armed")
+    assert hosts.replace(run, lost) == 0
+    assert run.attempts.count() == 3
