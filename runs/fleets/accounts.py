@@ -73,6 +73,8 @@ class KubernetesAccount(Account):
     cpu: str = "1"
     memory: str = "2Gi"
     node_selector: dict[str, str] = {}
+    machine_type: str = ""  # of the nodes that it selects
+    region: str = ""
     python: str = "python3"
     usd_per_h: float | None = None  # of one pod's share
 
