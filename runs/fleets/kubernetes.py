@@ -28,9 +28,11 @@ def open_fleet() -> KubernetesFleet:
     found = account("kubernetes", KubernetesAccount)
     try:
         if found.kubeconfig is None and not found.context:
-            config.load_config()  # the usual place, or the pod's own account
+            load: Any = config.load_config
+            load()  # the usual place, or the pod's own account
             return KubernetesFleet(found, client.ApiClient())
-        api = config.new_client_from_config(
+        connect: Any = config.new_client_from_config
+        api = connect(
             config_file=str(found.kubeconfig) if found.kubeconfig else None,
             context=found.context or None,
         )
@@ -54,7 +56,7 @@ class KubernetesFleet:
         A pod that was given up is ended, and the Job itself starts another.
         """
         present = self._job(order.run)
-        failed = _failed_indices(present.status.failed_indexes) if present else 0
+        failed = _failed_indices(present.status) if present else 0
         wanted = min(order.machines + failed, PODS_MAX)
         started = 0
         if present is None:
@@ -173,10 +175,11 @@ def _machine(pod: Any, found: KubernetesAccount) -> Machine | None:
     )
 
 
-def _failed_indices(said: str | None) -> int:
-    """How many there are in Kubernetes' own notation: 1,3-5,7."""
+def _failed_indices(status: Any) -> int:
+    """How many of a Job's are over, in Kubernetes' own notation: 1,3-5,7."""
+    said = (status and status.failed_indexes) or ""
     count = 0
-    for part in filter(None, (said or "").split(",")):
+    for part in filter(None, said.split(",")):
         first, _, last = part.partition("-")
         count += int(last or first) - int(first) + 1
     return count

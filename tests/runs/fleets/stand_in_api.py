@@ -71,6 +71,7 @@ class Cluster:
         elif kind == "pods":
             for job in self.objects["jobs"].values():
                 self._pods_of(job)
+            return 200, gone
         return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
 
     def _pods_of(self, job: dict[str, Any]) -> None:
