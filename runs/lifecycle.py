@@ -103,7 +103,8 @@ def release(
 
     told: journal lines of the machines that the Run is released on.
     """
-    lines: list[Mapping[str, Any]] = [*told, {"kind": "released", "t0_us": t0_us}]
+    released = {"kind": "released", "t0_us": t0_us, "previous_us": _previous_us(run)}
+    lines: list[Mapping[str, Any]] = [*told, released]
     if leftovers is not None:
         lines.append({"kind": "leftovers", "count": leftovers})
     return _change(
@@ -114,6 +115,16 @@ def release(
         lines=lines,
         t0_us=t0_us,
     )
+
+
+def _previous_us(run: Run) -> int | None:
+    """When the site's last Run at this Provider let go of its sandboxes."""
+    earlier = Run.objects.filter(provider=run.provider, t0_us__isnull=False)
+    latest = earlier.exclude(pk=run.pk).aggregate(
+        end=Max("t_destroy_us"), start=Max("t0_us")
+    )
+    known = [at_us for at_us in latest.values() if at_us is not None]
+    return max(known, default=None)
 
 
 def abandon(run: Run, why: str) -> bool:

@@ -244,4 +244,6 @@ def ranked_faults(plan: Plan) -> list[str]:
         wrong.append(f"probe_interval_s ≤ {RANKED_PROBE_INTERVAL_S_MAX}")
     if not plan.witness:
         wrong.append("witness on")
+    if plan.rehearsal:
+        wrong.append("no rehearsal")
     return wrong

@@ -22,7 +22,7 @@ from runs.fleets import Fleet, Launched, Machine, MachineState, Order, fleet_for
 from runs.fleets.base import GRANTED, useful
 from runs.fleets.wheelhouse import wheelhouse
 from runs.models import EndReason, Host, Run, State
-from runs.plan import burst_s
+from runs.plan import burst_s, typical_duration_s
 from shardagent.wire import Plan
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,30 @@ def machine_lines(run: Run) -> Iterator[dict[str, Any]]:
             "version": facts.get("version"),
             "cpu_count": facts.get("cpu_count"),
         }
+
+
+def shown(run: Run) -> dict[str, Any]:
+    """How far the machines are, for live pages: asked, granted, booted, armed."""
+    said = run.fleet
+    asked_us, driver = said.get("asked_at_us"), run.plan.get("fleet", {}).get("driver")
+    spent_s = (lifecycle.now_us(run) - asked_us) / 1e6 if asked_us else 0.0
+    usd = said.get("usd_per_h")
+    current = run.attempts.filter(fenced_at_us__isnull=True)
+    armed = current.exclude(phase__in=("", "starting")).values("host").distinct()
+    return {
+        "driver": driver,
+        "hosts": current.values("host").distinct().count(),
+        "asked": said.get("asked", 0),
+        "granted": said.get("granted", 0),
+        "booted": run.hosts.exclude(machine="").count(),
+        "armed": armed.count(),
+        "started": said.get("started", 0),
+        "reasons": said.get("reasons") or {},
+        "kinds": said.get("kinds") or {},
+        "usd_per_h": usd,
+        "usd_so_far": round(usd * spent_s / 3_600, 4) if usd is not None else None,
+        "usd_forecast": said.get("usd_forecast"),
+    }
 
 
 def order_of(run: Run, plan: Plan) -> Order:
@@ -168,6 +192,7 @@ def _note(run: Run, fleet: Fleet, order: Order, launched: Launched) -> int:
         "reasons": _reasons(launched, there),
         "kinds": _kinds(granted),
         "usd_per_h": fleet.usd_per_h(granted),
+        "usd_forecast": _forecast(run, fleet, order, granted),
         "looked_at_us": now,
     }
     if len(granted) >= order.machines:
@@ -182,6 +207,17 @@ def _note(run: Run, fleet: Fleet, order: Order, launched: Launched) -> int:
         batch = ids[first : first + hosts.BATCH]
         Host.objects.filter(pk__in=batch).update(launched_at_us=now)
     return len(granted)
+
+
+def _forecast(
+    run: Run, fleet: Fleet, order: Order, granted: Sequence[Machine]
+) -> float | None:
+    """What all that were asked for cost until this Plan's Run is usually over."""
+    each = fleet.usd_per_h(granted[:1]) if granted else None
+    if each is None:
+        return None
+    hours = typical_duration_s(lifecycle.plan_of(run)) / 3_600
+    return round(each * order.machines * hours, 4)
 
 
 def _reasons(launched: Launched, there: Sequence[Machine]) -> dict[str, int]:

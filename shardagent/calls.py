@@ -53,6 +53,7 @@ class Verb(StrEnum):
     PROBE = "probe"
     DESTROY = "destroy"
     LIST = "list"
+    OBSERVE = "observe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,15 @@ class Call:
     ttl_s: int = 0
 
 
-Value = Created | Answer | list[Listed] | int | None
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    """Connections that are open, and what opening one took (one round trip)."""
+
+    connections: int
+    connect_us: int | None = None
+
+
+Value = Created | Answer | list[Listed] | Warmed | None
 
 
 @dataclass(frozen=True, slots=True)

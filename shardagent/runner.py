@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from shardagent.calls import Call, Result, Value, Verb
+from shardagent import observe
+from shardagent.calls import Call, Result, Value, Verb, Warmed
 from shardagent.clock import Clock
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.health import Health
@@ -179,7 +180,8 @@ class Runner:
         timeout_s = call.timeout_s
         match call.verb:
             case Verb.WARM:
-                return await provider.warm(call.connections)
+                warm = await provider.warm(call.connections)
+                return Warmed(warm, provider.connect_us)
             case Verb.CREATE:
                 labels = self._labels | {"sandbox": str(call.sandbox)}
                 wanted = Wanted(call.sandbox, labels, call.ttl_s, self._spec)
@@ -200,6 +202,10 @@ class Runner:
             case Verb.DESTROY:
                 await provider.destroy(call.provider_id, sent)
                 return None
+            case Verb.OBSERVE:
+                return await provider.execute(
+                    call.provider_id, observe.COMMAND, sent, timeout_s
+                )
             case Verb.LIST:
                 return await provider.list(self._labels)
 

@@ -215,7 +215,7 @@ class Sandbox:
                 self._on_probe(call, result)
             case Verb.DESTROY:
                 self._on_destroy(result)
-            case Verb.WARM | Verb.LIST:
+            case Verb.WARM | Verb.LIST | Verb.OBSERVE:
                 raise AssertionError(call.verb)
             case _:
                 assert_never(call.verb)

@@ -12,10 +12,11 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import cast
 
-from shardagent import schedule
+from shardagent import observe, schedule
 from shardagent.calls import Call, Record, Result, Verb
 from shardagent.clock import Samples
-from shardagent.providers.base import Listed
+from shardagent.errors import ProviderError
+from shardagent.providers.base import Answer, Listed
 from shardagent.rules import rules_of
 from shardagent.sandbox import Sandbox, State
 from shardagent.timeline import Timeline
@@ -64,11 +65,13 @@ class Shard:
         self._record = record
         self._last_heard_us = now
         rules = rules_of(plan, lease, self, supports_witness=supports_witness)
+        planned = plan.sandboxes_of(lease.shard)
+        self.warmth = Warmth(len(planned), now)
         self._sandboxes = {
-            index: Sandbox(index, rules) for index in plan.sandboxes_of(lease.shard)
+            index: Sandbox(index, rules)
+            for index in (() if plan.rehearsal else planned)
         }
-        self.warmth = Warmth(len(self._sandboxes), now)
-        self._places = schedule.places(plan, lease.shard)
+        self._places = [] if plan.rehearsal else schedule.places(plan, lease.shard)
         self._next_create = 0
         self._sequential_due_us: int | None = None
         self._heap: list[tuple[int, int]] = []
@@ -217,6 +220,8 @@ class Shard:
             self._arm(now)
         elif call.verb is Verb.LIST:
             self._on_list(result)
+        elif call.verb is Verb.OBSERVE:
+            self._on_observed(call, result)
         else:
             sandbox = self._sandboxes[call.sandbox]
             with _Change(self, sandbox):
@@ -251,7 +256,13 @@ class Shard:
         if not self.warmth.ready or samples < CLOCK_SAMPLES_MIN:
             return
         self.phase = ShardPhase.ARMED
-        self.event(Kind.ARMED, now, connections=self.warmth.connections)
+        warmth = self.warmth
+        self.event(
+            Kind.ARMED,
+            now,
+            connections=warmth.connections,
+            connect_us=warmth.connect_us,
+        )
         self.log(now, "INFO", f"armed with {samples} clock samples")
 
     # The instants.
@@ -367,7 +378,7 @@ class Shard:
             self.phase = ShardPhase.SETTLED
             self.event(Kind.SETTLED, now)
         if self.phase in (ShardPhase.BURSTING, ShardPhase.SETTLED):
-            self._hold(now)
+            self._hold(now, calls)
         self._end(now)
         if (
             self.phase is ShardPhase.TEARING_DOWN
@@ -382,13 +393,40 @@ class Shard:
             calls.append(Call(Verb.LIST, LIST_TIMEOUT_S))
         self._maybe_over(now)
 
-    def _hold(self, now: int) -> None:
+    def _hold(self, now: int, calls: list[Call]) -> None:
         if self.times.hold_us is None or now < self.times.hold_us:
             return
         if not self.tally[Kind.HOLDING]:
             self.event(Kind.HOLDING, now, t_hold_us=self.times.heard.t_hold_us)
+            self._observe(calls)
         if self.phase is ShardPhase.SETTLED:
             self.phase = ShardPhase.HOLDING
+
+    def _observe(self, calls: list[Call]) -> None:
+        """Ask one sandbox what machine it is, now that no create is under way."""
+        for sandbox in self._sandboxes.values():
+            if sandbox.state is State.HELD and sandbox.provider_id is not None:
+                timeout_s = self._plan.probe_timeout_s
+                call = Call(Verb.OBSERVE, timeout_s, sandbox.index, sandbox.provider_id)
+                calls.append(call)
+                return
+
+    def _on_observed(self, call: Call, result: Result) -> None:
+        now = result.done_us
+        try:
+            if result.error is not None:
+                raise result.error
+            seen = observe.read(cast(Answer, result.value).output)
+        except ProviderError as failure:
+            self.log(now, "WARNING", f"a sandbox did not say what it is: {failure}")
+            return
+        self.event(
+            Kind.OBSERVED,
+            now,
+            call.sandbox,
+            cpus=seen.cpus,
+            memory_bytes=seen.memory_bytes,
+        )
 
     def _end(self, now: int) -> None:
         times = self.times

@@ -100,6 +100,7 @@ class Plan(Wire):
     thresholds: dict[str, float] = {}
     seed: int = Field(0, ge=0, le=2**53)
     announced: bool = False
+    rehearsal: bool = False  # all but the sandboxes: nothing is created
     image_state: Literal["default", "seen", "fresh"] = "default"
     fill_memory_pct: int = Field(0, ge=0, le=100)
     transport: Literal["thin", "sdk"] = "thin"
@@ -147,6 +148,7 @@ class Kind(StrEnum):
     DESTROYED = "destroyed"
     DESTROY_FAILED = "destroy_failed"
     ORPHANED = "orphaned"
+    OBSERVED = "observed"  # beside the contract: what the sandbox says it is
 
 
 class Finish(StrEnum):

@@ -244,7 +244,7 @@ class Ec2Fleet:
                 "Overrides"
             ) or {}
             pool = (said.get("InstanceType", ""), said.get("SubnetId", ""))
-            where = " ".join(filter(None, (asking.region, *pool)))
+            where = " ".join(filter(None, (asking.region, pool[0])))
             if code in _NO_CAPACITY:
                 asking.refused[f"{where}: no capacity ({code})"] += missing
                 asking.closed |= {pool} if pool[0] else set(pools)

@@ -8,8 +8,11 @@ a timer of its own, so that a host that is cut off ends by itself.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import shlex
 import threading
+from collections import Counter
 from collections.abc import (
     Awaitable,
     Callable,
@@ -35,6 +38,8 @@ from runs.fleets.base import (
     Wheelhouse,
     useful,
 )
+
+log = logging.getLogger(__name__)
 
 CONNECT_LIMIT_S = 5.0
 COMMAND_LIMIT_S = 8.0
@@ -138,7 +143,7 @@ class SshFleet:
         try:
             said = await self._run(host, 'hf_list "$HF_ROOT"')
         except (*_AWAY, FleetError) as error:
-            return _Seen(host, why=f"{host.name}: {_word(error)}")
+            return _Seen(host, why=_told(host, error))
         rows = [line.split() for line in said.splitlines() if len(line.split()) == 3]
         return _Seen(
             host,
@@ -171,7 +176,7 @@ class SshFleet:
             await self._copy(host, wheels, folder)
             await self._run(host, "\n".join(lines), limit_s=INSTALL_LIMIT_S)
         except (*_AWAY, FleetError) as error:
-            return f"{host.name}: {_word(error)}"
+            return _told(host, error)
         return ""
 
     async def _copy(self, host: SshHost, wheels: Wheelhouse, folder: str) -> None:
@@ -295,8 +300,9 @@ def _choose(seen: Iterable[_Seen], order: Order, short: int) -> dict[str, list[s
 def _refused(seen: Iterable[_Seen], missing: int) -> dict[str, int]:
     if missing <= 0:
         return {}
-    away = [found.why for found in seen if found.why]
-    return {"; ".join(away)[:200] or "no host has room for one more agent": missing}
+    away = Counter(found.why for found in seen if found.why)
+    full = "no host has room for one more agent"
+    return {why: min(n, missing) for why, n in away.items()} or {full: missing}
 
 
 def _machines(seen: Iterable[_Seen], run: str) -> list[Machine]:
@@ -325,5 +331,11 @@ def _is_of(machine: str, host: SshHost) -> bool:
     return machine.rpartition(".")[0] == host.name
 
 
-def _word(error: BaseException) -> str:
-    return (str(error) or type(error).__name__)[:OUTPUT_SHOWN_MAX]
+def _told(host: SshHost, error: BaseException) -> str:
+    """Why a host carries nothing. Reasons may be published: no name, no address."""
+    log.warning("host %s (%s): %r", host.name, host.address, error)
+    if isinstance(error, FleetError):
+        return f"a host: {error}"[:OUTPUT_SHOWN_MAX]
+    number = getattr(error, "errno", None)
+    said = os.strerror(number) if number else type(error).__name__
+    return f"a host is out of reach ({said})"

@@ -241,7 +241,8 @@ def _how(found: Run, plan: Plan) -> Sequence[tuple[str, str]]:
         (
             "Fleet",
             f"{thousands(plan.shard_count)} Shards on {thousands(hosts)} "
-            f"{plan.fleet.driver} host{'' if hosts == 1 else 's'}",
+            f"{plan.fleet.driver} host{'' if hosts == 1 else 's'}"
+            f"{_fleet(found)}",
         ),
         (
             "Provider told",
@@ -260,6 +261,18 @@ def _how(found: Run, plan: Plan) -> Sequence[tuple[str, str]]:
         ),
         *((("Note", plan.note),) if plan.note else ()),
     )
+
+
+def _fleet(found: Run) -> str:
+    """Kinds of machines, and what orchestration cost; of a sealed Run."""
+    said = (found.summary or {}).get("fleet") or {}
+    parts = [
+        ", ".join(f"{n} × {kind}" for kind, n in (said.get("types") or {}).items())
+    ]
+    if said.get("launch_to_armed_s") is not None:
+        parts.append(f"{duration(said['launch_to_armed_s'])} from launch to armed")
+    shown = "; ".join(part for part in parts if part)
+    return f": {shown}" if shown else ""
 
 
 def _act(

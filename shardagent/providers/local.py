@@ -54,6 +54,7 @@ class LocalProvider:
 
     slug = "local"
     supports_witness = True
+    connect_us: int | None = None  # there is nothing to connect to
 
     def __init__(self, config: Mapping[str, str], plan: Plan) -> None:
         self._run = plan.code or "run"
