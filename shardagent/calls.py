@@ -56,7 +56,7 @@ class Verb(StrEnum):
     OBSERVE = "observe"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every call, and that costs
 class Call:
     """One call to make now, within timeout_s."""
 
@@ -81,7 +81,7 @@ class Warmed:
 Value = Created | Answer | list[Listed] | Warmed | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Result:
     """How a call ended. sent_us is None where it failed before anything was sent."""
 

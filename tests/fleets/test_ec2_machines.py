@@ -12,7 +12,7 @@ from tests.embedded import Site, quick_plan, running
 from tests.fleets.bed import Bed, site_settings, store, until
 from tests.fleets.cloud import ENVIRONMENT, Cloud, cloud
 
-pytestmark = [pytest.mark.fleets, pytest.mark.e2e]
+pytestmark = [pytest.mark.fleets, pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def make_plan(**changes: Any) -> dict[str, Any]:

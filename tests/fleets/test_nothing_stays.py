@@ -17,7 +17,7 @@ from tests.fleets.bed import until
 from tests.fleets.cloud import Cloud, cloud
 from tests.fleets.test_ec2_machines import make_plan, make_site
 
-pytestmark = [pytest.mark.fleets, pytest.mark.e2e]
+pytestmark = [pytest.mark.fleets, pytest.mark.e2e, pytest.mark.timeout(900)]
 MACHINES = 600
 
 

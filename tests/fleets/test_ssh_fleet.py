@@ -12,7 +12,7 @@ from tests.embedded import Site, quick_plan, running
 from tests.fleets import sshd
 from tests.fleets.bed import Bed, Box, run, site_settings, store, until
 
-pytestmark = [pytest.mark.fleets, pytest.mark.e2e]
+pytestmark = [pytest.mark.fleets, pytest.mark.e2e, pytest.mark.timeout(900)]
 PLAN = quick_plan(
     sandbox_count=60,
     hold_s=20,

@@ -1,4 +1,4 @@
-"""A thousand agents arm and fire as one: machines of a stand-in, agents that are real."""
+"""A thousand real agents on machines of a stand-in arm and fire as one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fleets.bed import until
 from tests.fleets.cloud import cloud
 from tests.fleets.test_ec2_machines import make_plan, make_site
 
-pytestmark = [pytest.mark.fleets, pytest.mark.e2e]
+pytestmark = [pytest.mark.fleets, pytest.mark.e2e, pytest.mark.timeout(900)]
 AGENTS, MACHINES = 1_000, 10
 SKEW_P99_MS_MAX = 200
 
