@@ -173,8 +173,8 @@ class Site:
 @contextmanager
 def running(data: Path | Site, **environment: str) -> Iterator[Site]:
     site = data if isinstance(data, Site) else Site(data, **environment)
-    site.start()
     try:
+        site.start()
         yield site
     finally:
         site.stop()
