@@ -57,7 +57,7 @@ def test_a_thousand_agents_arm_and_fire_as_one(tmp_path: Path, wheels: Path) -> 
             assert [process.returncode for process in processes] == [0] * MACHINES
             for row in rows:
                 there.ended(row)
-            run = site.until_state(code, "sealed", timeout_s=180)
+            run = site.until_state(code, "sealed", timeout_s=600)
     values: dict[str, Any] = {
         found["check"]: found["value"] for found in run["verdict"]["findings"]
     }
