@@ -5,7 +5,7 @@ DATA ?= ./var
 PORT ?= 8000
 export DATA PORT
 
-.PHONY: setup demo up test pages screenshots faults test-quick conformance check bench apt clean
+.PHONY: setup demo up test pages screenshots faults test-quick conformance fleets check bench apt clean
 
 setup: .venv/.site
 
@@ -19,7 +19,7 @@ setup: .venv/.site
 	@touch $@
 
 .venv/.dev: .venv/.site
-	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[site,dev]'
+	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[site,fleets,dev]'
 	@touch $@
 
 # Debian's bubblewrap (provider local) and Chromium (browser tests), where we may.
@@ -58,6 +58,10 @@ conformance: .venv/.dev
 	@$(PY) -m pytest -q -m conformance
 	@$(PY) manage.py certify --first 1 --seeds $(SEEDS) --sandboxes 1000
 	@$(PY) manage.py certify --first 1 --seeds $(LARGE) --sandboxes 10000
+
+# Machines in network namespaces and stand-ins of engines; a quarter of an hour, as root.
+fleets: .venv/.dev apt
+	@$(PY) -m pytest -q -m fleets
 
 # Every figure beside its aim; QUICK=1 takes some two minutes. Writes bench/latest.json.
 bench: .venv/.dev

@@ -276,8 +276,8 @@ def _dismiss_agents() -> None:
     for run in live:
         fleet.kill(run.code)
     deadline = time.monotonic() + AGENTS_LEAVE_S
-    while time.monotonic() < deadline and any(fleet.alive(r.code) for r in live):
+    while time.monotonic() < deadline and any(fleet.list(r.code) for r in live):
         time.sleep(0.05)
     for run in live:
-        fleet.end(run.code)
+        fleet.kill(run.code, hard=True)
         worlds.finish(run)

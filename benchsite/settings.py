@@ -22,6 +22,7 @@ SITE_URL = env.text("SITE_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
 # Where agents reach the site, when it is not where people do.
 AGENT_SITE_URL = env.text("AGENT_SITE_URL", SITE_URL).rstrip("/")
 AGENT_PYTHON = env.text("AGENT_PYTHON", "")
+AGENT_WHEELHOUSE = env.text("AGENT_WHEELHOUSE", "")
 SECRET_KEY = env.secret_or_file("SECRET_KEY", _KEPT.secret_key)
 # Seals operators' accounts at Providers; SECRET_KEY where it is empty.
 CREDENTIALS_KEY = env.secret_or_file("CREDENTIALS_KEY", "")
@@ -187,6 +188,11 @@ RUN_SANDBOX_COUNT_MAX = env.integer(
     "RUN_SANDBOX_COUNT_MAX", 1_000_000, least=1, most=2_000_000
 )
 RUN_COLLECT_TIMEOUT_S = env.integer("RUN_COLLECT_TIMEOUT_S", 60, least=1, most=3_600)
+
+# --- fleets -----------------------------------------------------------------------
+
+FLEETS_FILE = env.text("FLEETS_FILE", "")
+WORLD_LISTEN = env.text("WORLD_LISTEN", "127.0.0.1")
 
 # --- logging ----------------------------------------------------------------------
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from typing import Any
 
 import dramatiq
 
-from runs import ingest, reaper, rebuild, seal, supervise
+from runs import ingest, provision, reaper, rebuild, seal, supervise
 from runs.models import Run, State
 
 log = logging.getLogger(__name__)
@@ -21,18 +22,28 @@ log = logging.getLogger(__name__)
 # A broker may deliver a message more than once; fault drills make sure of it.
 DELIVERIES = int(os.environ.get("HOLDFAST_TEST_DELIVERIES") or 1)
 UNSEALED_MAX = 1_000  # Runs looked after at once
+SWEEP_INTERVAL_S = 60  # between two looks for machines that nobody holds
 _IDLE = (State.DRAFT, State.SEALED)
 
 
 @dramatiq.actor(queue_name="supervise", max_retries=0, time_limit=60_000, max_age=3_000)
 def tick_run(run_id: int) -> None:
     supervise.tick(run_id)
-    if reaper.is_due(Run.objects.get(pk=run_id)):
+    if provision.is_due(Run.objects.get(pk=run_id)):
+        _send(provision_run, run_id)
+    elif reaper.is_due(Run.objects.get(pk=run_id)):
         _send(reap_run, run_id)
     elif seal.is_due(run_id):
         _send(seal_run, run_id)
     elif ingest.is_due(run_id):
         _send(ingest_run, run_id)
+
+
+@dramatiq.actor(
+    queue_name="supervise", max_retries=0, time_limit=180_000, max_age=3_000
+)
+def provision_run(run_id: int) -> None:
+    provision.provision(run_id)
 
 
 @dramatiq.actor(queue_name="record", max_retries=0, time_limit=600_000, max_age=5_000)
@@ -52,6 +63,13 @@ def reap_run(run_id: int) -> None:
     reaper.reap(run_id)
 
 
+@dramatiq.actor(
+    queue_name="supervise", max_retries=0, time_limit=180_000, max_age=30_000
+)
+def sweep_machines() -> None:
+    reaper.sweep_machines()
+
+
 @dramatiq.actor(queue_name="record", max_retries=0, time_limit=3_600_000, max_age=5_000)
 def rebuild_run(run_id: int) -> None:
     rebuild.refresh(run_id)
@@ -62,6 +80,8 @@ def look_after() -> None:
     unsealed = Run.objects.exclude(state__in=_IDLE).values_list("id", flat=True)
     for run_id in unsealed[:UNSEALED_MAX]:
         _send(tick_run, run_id)
+    if int(time.monotonic()) % SWEEP_INTERVAL_S == 0:
+        sweep_machines.send()
     stale = Run.objects.filter(stale=True).order_by("?").values_list("id", flat=True)
     for run_id in stale[:1]:
         _send(rebuild_run, run_id)

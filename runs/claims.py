@@ -15,7 +15,7 @@ from runs import lifecycle
 from runs.models import Run
 
 CLAIM_S_MAX = 3_600
-Work = Literal["tick", "ingest", "seal", "reap"]
+Work = Literal["tick", "ingest", "seal", "reap", "provision"]
 
 
 def take(run_id: int, work: Work, seconds: float) -> bool:

@@ -6,25 +6,33 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Max
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from runs import lifecycle
-from runs.fleets import Order, fleet_for
+from runs.errors import StateError
 from runs.liveness import SILENT_INTERVALS
-from runs.models import Attempt, Host, Run
+from runs.models import Attempt, Host, Run, State
 from shardagent.wire import Plan
 
 BATCH = 1_000  # rows a statement
-LAUNCHES_PER_TICK_MAX = 200
 LATE_JOIN_MARGIN_S = 1.0
+_BEFORE_RELEASE = (State.PROVISIONING, State.ARMING)
 
 
 def token_of(run_code: str, host: int) -> str:
     """Derived, never stored: HMAC of the host's place under the site's secret key."""
     return salted_hmac("holdfast.host", f"{run_code}/{host}").hexdigest()
+
+
+def fleet_token_of(run_code: str) -> str:
+    """With which the machines of a Run claim its hosts, and can do nothing else."""
+    return salted_hmac("holdfast.fleet", run_code).hexdigest()
+
+
+def is_fleet_token_of(token: str, run_code: str) -> bool:
+    return constant_time_compare(token, fleet_token_of(run_code))
 
 
 def is_token_of(token: str, run_code: str, host: int) -> bool:
@@ -50,29 +58,29 @@ def assign(run: Run, plan: Plan) -> None:
         )
 
 
-def launch_waiting(run: Run, plan: Plan) -> int:
-    """Launch hosts that are not yet; returns how many are left to launch.
+def claim(run: Run, machine: str, index: int | None) -> Host | None:
+    """A host for this machine to carry; None where none is free now.
 
-    Each is claimed by a conditional UPDATE before it is started, so that two workers
-    never start one host twice.
+    The same machine is given the same host again. Whoever comes second to a host gets
+    another. StateError where it is wanted no more: its host was given to another, or
+    the Run takes no new hosts.
     """
-    fleet = fleet_for(plan.fleet.driver)
-    waiting = run.hosts.filter(launched_at_us__isnull=True).order_by("index")
-    for host in waiting[:LAUNCHES_PER_TICK_MAX]:
-        now = lifecycle.now_us(run)
-        claimed = Host.objects.filter(pk=host.pk, launched_at_us__isnull=True).update(
-            launched_at_us=now
-        )
-        if claimed:
-            order = Order(
-                run=run.code,
-                host=host.index,
-                site_url=settings.AGENT_SITE_URL,
-                token=token_of(run.code, host.index),
-            )
-            reference = dict(fleet.launch(order))
-            Host.objects.filter(pk=host.pk).update(reference=reference)
-    return waiting.count()
+    with transaction.atomic():
+        own = run.hosts.filter(machine=machine)
+        kept = own.filter(attempts__fenced_at_us__isnull=True).first()
+        if kept is not None:
+            return kept
+        if own.exists():
+            raise StateError(f"machine {machine} was given up; leave")
+        if run.state not in _BEFORE_RELEASE:
+            raise StateError(f"Run {run.code} is {run.state}; leave")
+        free = run.hosts.filter(machine="")
+        wished = free.filter(index=index).first() if index is not None else None
+        host = wished or free.order_by("index").first()
+        taken = {"machine": machine, "claimed_at_us": lifecycle.now_us(run)}
+        if host and Host.objects.filter(pk=host.pk, machine="").update(**taken):
+            return host
+    return None
 
 
 def admit(run: Run, host: Host, facts: Mapping[str, Any], plan: Plan) -> bool:
@@ -94,7 +102,11 @@ def admit(run: Run, host: Host, facts: Mapping[str, Any], plan: Plan) -> bool:
         if run.t0_us is not None and now < run.t0_us + closed_s * 1e6:
             return False
     same = Host.objects.filter(pk=host.pk, registered_at_us=host.registered_at_us)
-    return bool(same.update(registered_at_us=now, facts=dict(facts)))
+    taken: dict[str, Any] = {"registered_at_us": now, "facts": dict(facts)}
+    if not host.machine:  # it was told its host when it was started
+        carrier = (facts.get("machine") or {}).get("id") or str(facts.get("process"))
+        taken |= {"machine": carrier[:100], "claimed_at_us": now}
+    return bool(same.update(**taken))
 
 
 def replace(run: Run, lost: Iterable[Attempt]) -> int:
@@ -108,6 +120,9 @@ def replace(run: Run, lost: Iterable[Attempt]) -> int:
     for attempts in by_host.values():
         with transaction.atomic():
             now = lifecycle.now_us(run)
+            same = Run.objects.select_for_update().filter(pk=run.pk)
+            if not same.filter(state__in=_BEFORE_RELEASE).exists():
+                return 0
             fenced = Attempt.objects.filter(
                 pk__in=[a.pk for a in attempts], fenced_at_us__isnull=True
             ).update(fenced_at_us=now, lost_at_us=now)

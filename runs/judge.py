@@ -14,6 +14,7 @@ from runs import statistics, verdict
 from runs.clickhouse import (
     causes,
     latency,
+    machines,
     observed,
     rig,
     sandboxes,
@@ -48,7 +49,11 @@ def judge(plan: Plan) -> dict[str, Any]:
     }
     found["causes"] = [asdict(row) for row in causes.causes(plan.code)]
     found["verdict"] = judge_rig(facts, plan, found)
-    found["labels"] = labels(plan)
+    carried = machines.fleet(plan.code)
+    found["fleet"] = asdict(carried)
+    if plan.rehearsal:
+        found["fleet"]["rehearsed"] = asdict(machines.rehearsed(plan.code))
+    found["labels"] = labels(plan, mixed=len(carried.types) > 1)
     found["certificate"] = certified(facts)
     found["observed"] = asdict(observed.observed(facts))
     found["instants"] = {
@@ -74,9 +79,13 @@ def certified(facts: RunFacts) -> dict[str, Any] | None:
     }
 
 
-def labels(plan: Plan) -> list[str]:
+def labels(plan: Plan, *, mixed: bool = False) -> list[str]:
     """Words that stand beside the Run's number wherever it is shown."""
     found = []
+    if plan.rehearsal:
+        found.append("rehearsal")
+    if mixed:
+        found.append("mixed machine types")
     if is_simulated(plan):
         found.append("simulated")
         if plan.provider != "sim":
@@ -121,6 +130,7 @@ def _intervals(by_shard: list[tuple[int, list[int]]], seed: int) -> dict[str, An
 def judge_rig(facts: RunFacts, plan: Plan, found: dict[str, Any]) -> dict[str, Any]:
     """The verdict on the harness, every check with value and thresholds."""
     rows = shards.shards(facts)
+    carried = machines.fleet(plan.code)
     figures = rig.rig(facts, plan, rows)
     outcomes = found["outcomes"]
     run = verdict.RunFigures(
@@ -139,6 +149,9 @@ def judge_rig(facts: RunFacts, plan: Plan, found: dict[str, Any]) -> dict[str, A
         start_skew_p99_ms=figures.run["skew_p99_ms"],
         start_skew_max_ms=figures.run["skew_max_ms"],
         time_to_100_ms=found["time_to_ms"]["100"],
+        shared_egress=carried.shared_egress,
+        shared_machine=carried.shared_machine,
+        machine_types=len(carried.types) or None,
     )
     of_shards = [
         verdict.ShardFigures(shard=shard, **row)

@@ -84,16 +84,27 @@ def begin_provisioning(run: Run) -> bool:
         )
 
 
-def arm(run: Run, hosts: int) -> bool:
-    return _change(
-        run, (State.PROVISIONING,), State.ARMING, f"{hosts:,} hosts were launched"
-    )
+def arm(
+    run: Run, hosts: int, why: str = "", told: Iterable[Mapping[str, Any]] = ()
+) -> bool:
+    """The machines are there. told: journal lines of how they came."""
+    why = why or f"{hosts:,} hosts were launched"
+    return _change(run, (State.PROVISIONING,), State.ARMING, why, lines=told)
 
 
-def release(run: Run, t0_us: int, why: str, leftovers: int | None = None) -> bool:
-    """Set T0. leftovers: our own sandboxes of earlier Runs; None where unknown."""
+def release(
+    run: Run,
+    t0_us: int,
+    why: str,
+    leftovers: int | None = None,
+    told: Iterable[Mapping[str, Any]] = (),
+) -> bool:
+    """Set T0. leftovers: our own sandboxes of earlier Runs; None where unknown.
+
+    told: journal lines of the machines that the Run is released on.
+    """
     released = {"kind": "released", "t0_us": t0_us, "previous_us": _previous_us(run)}
-    lines: list[dict[str, Any]] = [released]
+    lines: list[Mapping[str, Any]] = [*told, released]
     if leftovers is not None:
         lines.append({"kind": "leftovers", "count": leftovers})
     return _change(

@@ -82,7 +82,9 @@ class Run(models.Model):
     ingest_until_us = models.BigIntegerField(default=0)
     seal_until_us = models.BigIntegerField(default=0)
     reap_until_us = models.BigIntegerField(default=0)
+    provision_until_us = models.BigIntegerField(default=0)
 
+    fleet = models.JSONField(default=dict, blank=True)  # provision.Provisioned, so far
     ranked = models.BooleanField(default=False)
     reaped = models.JSONField(null=True, blank=True)  # reaper.Reaped, once it was
     summary = models.JSONField(null=True, blank=True)
@@ -145,6 +147,9 @@ class Host(models.Model):
     launched_at_us = models.BigIntegerField(null=True)
     registered_at_us = models.BigIntegerField(null=True)
     ended_at_us = models.BigIntegerField(null=True)
+    # The machine that claimed it, by the driver's name of it; empty: it is free.
+    machine = models.CharField(max_length=100, default="", blank=True)
+    claimed_at_us = models.BigIntegerField(null=True)
     facts = models.JSONField(default=dict)  # hostname, pid, version, cpu_count, egress
 
     class Meta:

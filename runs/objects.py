@@ -135,6 +135,12 @@ def get(key: str) -> bytes | None:
         raise ObjectsError(f"cannot read {key}: {error}") from error
 
 
+def size(key: str) -> int | None:
+    """Bytes of one object, or None where there is none."""
+    found = next(iter(listing(key)), None)
+    return found.bytes if found is not None and found.key == key else None
+
+
 def listing(prefix: str, *, after: str = "") -> Iterator[Stored]:
     """Every object under `prefix` (after a key), in key order, a page at a time."""
     token: dict[str, str] = {"StartAfter": after} if after else {}

@@ -40,7 +40,9 @@ def verify_run(code: str) -> dict[str, Any]:
 
 def reap(code: str) -> dict[str, Any]:
     """Destroy what is left of a Run that is over at its Provider."""
-    return {"code": code, **asdict(reaper.look(_run(code), destroy=True))}
+    run = _run(code)
+    machines = reaper.end_machines(run)
+    return {"code": code, "machines": machines} | asdict(reaper.look(run, destroy=True))
 
 
 def list_leaks(code: str) -> dict[str, Any]:

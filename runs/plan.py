@@ -16,7 +16,7 @@ from shardagent import providers
 from shardagent.providers.base import About
 from shardagent.wire import Plan, Shape
 
-FLEET_DRIVERS = ("local",)
+FLEET_DRIVERS = ("local", "ssh", "ec2", "kubernetes")
 SIMCLOUD = "simcloud"  # as a Plan's endpoint: a stand-in, started for the Run
 HOSTS_DEFAULT_MAX = 10  # agent processes that the local fleet starts unless told
 RANKED_HOLD_S_MIN = 60
@@ -280,4 +280,6 @@ def ranked_faults(plan: Plan) -> list[str]:
         wrong.append(f"probe_interval_s ≤ {RANKED_PROBE_INTERVAL_S_MAX}")
     if not plan.witness:
         wrong.append("witness on")
+    if plan.rehearsal:
+        wrong.append("no rehearsal")
     return wrong

@@ -11,10 +11,13 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+
+from django.utils import timezone
 
 from runs import claims, lifecycle, worlds
-from runs.errors import StateError
-from runs.fleets import fleet_for
+from runs.errors import FleetError, StateError
+from runs.fleets import fleet_for, living
 from runs.models import LIVE_STATES, Run, State
 from runs.plan import burst_s
 from runs.prices import cost_usd
@@ -31,6 +34,7 @@ LEFTOVERS_LIMIT_S = 5.0  # the fleet waits, armed
 DESTROYS_MAX = 64  # in flight
 EMPTY_LISTINGS = 2  # one after another: then nothing is left
 PAUSE_S = 0.5  # between two listings
+MACHINES_DAYS = 3  # of Runs whose machines are looked for
 LATE_CREATE_S = 5.0  # after its timeout a create may still bring a sandbox
 CLAIM_S = REAP_LIMIT_S + 60
 _IN_GOOD_ORDER = (Finish.DONE, Finish.ABORTED, Finish.FENCED)
@@ -54,7 +58,17 @@ def is_due(run: Run) -> bool:
     plan = lifecycle.plan_of(run)
     if lifecycle.now_us(run) < settled_us(run, plan):
         return False
-    return not fleet_for(plan.fleet.driver).alive(run.code)
+    return not machines(run)
+
+
+def machines(run: Run) -> int:
+    """How many machines of the Run may still act; 1 where nobody can say."""
+    driver = str((run.plan.get("fleet") or {}).get("driver", "local"))
+    try:
+        return len(living(driver, run.code))
+    except FleetError as error:
+        log.warning("run %s: cannot list its machines: %s", run.code, error)
+        return 1
 
 
 def settled_us(run: Run, plan: Plan) -> int:
@@ -70,6 +84,33 @@ def settled_us(run: Run, plan: Plan) -> int:
         return 0
     after_s = burst_s(plan) + plan.create_timeout_s + LATE_CREATE_S
     return run.t0_us + round(after_s * 1e6)
+
+
+def end_machines(run: Run) -> int:
+    """End what is left of a sealed Run's machines, found by their tag; how many."""
+    if run.state != State.SEALED:
+        return 0
+    driver = str((run.plan.get("fleet") or {}).get("driver", "local"))
+    return fleet_for(driver).kill(run.code, hard=True)
+
+
+def sweep_machines() -> int:
+    """The same for every Run whose machines any engine still shows; how many.
+
+    A machine may come to light late: it was cut off, or its engine did not list it.
+    """
+    since = timezone.now() - timedelta(days=MACHINES_DAYS)
+    recent = Run.objects.filter(launched_at__gte=since)
+    used = recent.values_list("plan__fleet__driver", flat=True).distinct()
+    ended = 0
+    for driver in sorted({str(name or "local") for name in used} - {"local"}):
+        try:
+            codes = fleet_for(driver).runs()
+            for run in Run.objects.filter(code__in=codes, state=State.SEALED):
+                ended += end_machines(run)
+        except FleetError as error:
+            log.warning("cannot look for machines of %s: %s", driver, error)
+    return ended
 
 
 def reap(run_id: int) -> None:

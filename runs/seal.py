@@ -52,7 +52,7 @@ def seal(run_id: int) -> bool:
     # a tick that began before the Run ended may still be starting something.
     held: list[claims.Work] = []
     try:
-        for work in ("seal", "ingest", "tick"):
+        for work in ("seal", "ingest", "tick", "provision"):
             if not claims.take(run_id, work, CLAIM_S):
                 return False
             held.append(work)

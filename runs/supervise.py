@@ -13,11 +13,11 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db.models import Min, Q, QuerySet, Sum
 
-from runs import claims, hosts, lifecycle, objects, prices, reaper, worlds
+from runs import claims, hosts, lifecycle, objects, prices, provision, reaper, worlds
 from runs.barrier import Decision, decide, instant_ahead_us
 from runs.clock import boot_id
-from runs.errors import FleetError, RunsError
-from runs.fleets import fleet_for
+from runs.errors import RunsError
+from runs.fleets import fleet_for, living
 from runs.liveness import SILENT_INTERVALS, Liveness, liveness
 from runs.models import Attempt, EndReason, Host, Run, State
 from shardagent.wire import Finish, Plan, ShardPhase
@@ -28,7 +28,6 @@ CLAIM_S = 30  # a tick has the Run to itself at most so long
 RELEASE_AHEAD_S = 3.0
 ARMING_BEAT_S = 1.0  # between heartbeats while arming, at most
 STARTING_S = 60  # in which a host may say its first word
-START_LIMIT_S = 600  # from launch to every host started
 DESTROY_GRACE_S = 30
 STORING_S = 600 * 2  # agents give up by themselves after 600 s
 _SPENDING = (State.PROVISIONING, State.ARMING, State.BURSTING, State.HOLDING)
@@ -86,32 +85,11 @@ def current(run: Run) -> QuerySet[Attempt]:
 
 
 def _queued(run: Run) -> None:
-    if lifecycle.begin_provisioning(run):
-        _provisioning(run)
-
-
-def _provisioning(run: Run) -> None:
-    plan = lifecycle.plan_of(run)
-    try:
-        store_plan(run, plan)
-        hosts.assign(run, plan)
-        worlds.start(run, plan)
-        left = hosts.launch_waiting(run, plan)
-    except FleetError as error:
-        _fail_if_late(run, START_LIMIT_S if error.retryable else 0, str(error))
-        raise
-    if left == 0:
-        lifecycle.arm(run, run.hosts.count())
-
-
-def store_plan(run: Run, plan: Plan) -> None:
-    """run.json, before the fleet starts; the same bytes however often."""
-    objects.put(f"runs/{run.code}/run.json", plan.model_dump_json(indent=1).encode())
+    lifecycle.begin_provisioning(run)
 
 
 def _arming(run: Run) -> None:
     plan = lifecycle.plan_of(run)
-    hosts.launch_waiting(run, plan)
     _replace_lost(run, plan)
     # Who died since it was armed is not lost yet, but will not fire either.
     fresh_us = lifecycle.now_us(run) - round(SILENT_INTERVALS * ARMING_BEAT_S * 1e6)
@@ -129,7 +107,8 @@ def _arming(run: Run) -> None:
             leftovers = reaper.leftovers(run, plan)
             now = lifecycle.now_us(run)
             t0 = instant_ahead_us(now, _beat_s(run, now), RELEASE_AHEAD_S)
-            lifecycle.release(run, t0, verdict.why, leftovers)
+            told = provision.machine_lines(run)
+            lifecycle.release(run, t0, verdict.why, leftovers, told)
         case Decision.ABANDON:
             lifecycle.abandon(run, verdict.why)
         case Decision.HOLD:
@@ -145,7 +124,8 @@ def _beat_s(run: Run, now_us: int) -> float:
 
 
 def _replace_lost(run: Run, plan: Plan) -> None:
-    lost = _lost(run, plan)
+    # A host that no machine has claimed yet is awaited, not lost.
+    lost = [a for a in _lost(run, plan) if a.host.machine]
     if lost:
         hosts.replace(run, lost)
 
@@ -193,16 +173,17 @@ def _tearing_down(run: Run) -> None:
 def _collecting(run: Run) -> None:
     """Stop what still runs; sealing itself is an actor of its own."""
     plan = lifecycle.plan_of(run)
-    store_plan(run, plan)
+    provision.store_plan(run, plan)
     fleet = fleet_for(plan.fleet.driver)
     waited_s = (lifecycle.now_us(run) - run.state_at_us) / 1e6
-    if fleet.alive(run.code):
+    if living(plan.fleet.driver, run.code):
         patience_s = _patience_s(run)
         if waited_s > patience_s:
-            fleet.end(run.code)
-        elif waited_s > patience_s / 2:
+            fleet.kill(run.code, hard=True)
+        elif waited_s > patience_s / 2 or not run.hosts.exclude(machine="").exists():
             fleet.kill(run.code)
     elif run.reaped is not None:
+        fleet.kill(run.code, hard=True)  # what the machines that are gone have left
         worlds.finish(run)
 
 
@@ -217,14 +198,16 @@ def is_quiet(run: Run) -> bool:
     """Reaped, and nothing of the Run can write to the bucket any more."""
     if run.reaped is None:
         return False
-    plan = lifecycle.plan_of(run)
-    return not fleet_for(plan.fleet.driver).alive(run.code) and not worlds.alive(run)
+    return not reaper.machines(run) and not worlds.alive(run)
 
 
 def _liveness(run: Run, plan: Plan, attempt: Attempt) -> Liveness:
     if attempt.finished:
         return Liveness.LIVE
-    launched = attempt.host.launched_at_us or lifecycle.now_us(run)
+    host = attempt.host
+    if not host.machine and run.state != State.ARMING:
+        return Liveness.LOST  # no machine may claim it any more
+    launched = host.claimed_at_us or host.launched_at_us or lifecycle.now_us(run)
     lease_s = settings.RUN_LEASE_S
     if attempt.heard_at_us is None:
         lease_s = max(lease_s, STARTING_S)
@@ -305,11 +288,6 @@ def _cost_usd(run: Run, plan: Plan) -> float:
     return cost or 0.0
 
 
-def _fail_if_late(run: Run, limit_s: float, why: str) -> None:
-    if lifecycle.now_us(run) - run.state_at_us > limit_s * 1e6:
-        lifecycle.stop_early(run, EndReason.FAILED, why)
-
-
 def listen_again() -> None:
     """The site's ear opens (start-up): silence before now is nobody's fault."""
     for run in Run.objects.exclude(state__in=(State.SEALED, State.DRAFT)):
@@ -321,6 +299,7 @@ def listen_again() -> None:
             ingest_until_us=0,
             seal_until_us=0,
             reap_until_us=0,
+            provision_until_us=0,
         )
 
 
@@ -341,7 +320,6 @@ def progress(run: Run) -> dict[str, int]:
 
 _STEPS: dict[State, Callable[[Run], None]] = {
     State.QUEUED: _queued,
-    State.PROVISIONING: _provisioning,
     State.ARMING: _arming,
     State.BURSTING: _bursting,
     State.HOLDING: _holding,

@@ -122,6 +122,10 @@ CHECKS: tuple[Check, ...] = (
         100,
         "demand against the Provider's published limit per egress address",
     ),
+    # For information: no level of their own.
+    Check("shared_egress", "run", "Shards", None, None, "share an egress address"),
+    Check("shared_machine", "run", "Shards", None, None, "share a machine"),
+    Check("machine_types", "run", "types", None, None, "of machines in the fleet"),
 )
 BY_NAME: Mapping[str, Check] = {check.name: check for check in CHECKS}
 
@@ -161,6 +165,9 @@ class RunFigures:
     start_skew_max_ms: float | None = None
     time_to_100_ms: float | None = None
     egress_demand_pct: float | None = None
+    shared_egress: int | None = None  # Shards
+    shared_machine: int | None = None  # Shards
+    machine_types: int | None = None  # more than one: a mixed fleet
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +275,9 @@ def _run_figures(
         "resends": run.resends,
         "leftovers_pct": share(run.leftovers, run.target),
         "egress_demand_pct": run.egress_demand_pct,
+        "shared_egress": run.shared_egress,
+        "shared_machine": run.shared_machine,
+        "machine_types": run.machine_types,
     }
 
 

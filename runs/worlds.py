@@ -172,7 +172,7 @@ def _config(plan: Plan, secret: str, clock: RunClock) -> dict[str, object]:
         "create_timeout_s": plan.create_timeout_s,
         "lifetime_s": longest_s + plan.hold_s + LIFETIME_MARGIN_S,
         "world": world_of(plan).model_dump(mode="json"),
-        "listen": "127.0.0.1:0",
+        "listen": f"{settings.WORLD_LISTEN}:0",
         "vendor": plan.provider if plan.endpoint == SIMCLOUD else "",
         "secret": secret,
         "clock": {

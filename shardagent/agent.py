@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
-import platform
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ from shardagent.clock import Clock, Samples
 from shardagent.errors import FencedError, SiteError
 from shardagent.faults import Faults
 from shardagent.health import Health
+from shardagent.machine import told
 from shardagent.providers.base import Provider
 from shardagent.runner import Runner
 from shardagent.scrub import Scrubber, scrub_logging
@@ -38,6 +37,7 @@ from shardagent.wire import (
     Beat,
     Finish,
     Kind,
+    Machine,
     Plan,
     RegisterAnswer,
     ShardPhase,
@@ -73,6 +73,7 @@ class Options:
     host: int
     spool: Path
     token: str
+    machine: Machine = Machine()
 
 
 @dataclass(slots=True, eq=False)
@@ -170,6 +171,7 @@ class Agent:
                 run=options.run,
                 host=options.host,
                 clock=self._clock,
+                machine=options.machine,
             )
             if self._faults:
                 site.before_beat = self._faults.before_beat
@@ -289,15 +291,8 @@ class Agent:
             health=self._health,
             tasks=tasks,
         )
-        runner.event(
-            Kind.AGENT_STARTED,
-            now,
-            host=platform.node(),
-            pid=os.getpid(),
-            version=__version__,
-            cpu_count=os.cpu_count(),
-            egress=None,
-        )
+        facts = told(self._options.machine, registered.seen_from)
+        runner.event(Kind.AGENT_STARTED, now, **facts)
         count = len(plan.sandboxes_of(lease.shard))
         runner.log(now, "INFO", f"agent {__version__}: {count} sandboxes to hold")
         if plan.witness and not provider.supports_witness:

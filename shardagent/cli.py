@@ -1,6 +1,8 @@
-"""The command line: `shardagent --site URL --run CODE --host N --spool DIR`.
+"""The command line: `shardagent --site URL --run CODE [--host N] --spool DIR`.
 
-The environment holds HOLDFAST_AGENT_TOKEN. Three more variables are for tests alone:
+The environment holds HOLDFAST_AGENT_TOKEN: a host's, or without --host the Run's, by
+which the agent claims whichever host is free (claim.py). What it knows of its machine
+is in the environment too (machine.py). Three more variables are for tests alone:
 HOLDFAST_TEST_CLOCK_OFFSET_US and HOLDFAST_TEST_CLOCK_DRIFT_PPM make the clock wrong
 (one number, or a comma-separated list by host index: clock.py), HOLDFAST_TEST_FAULT
 makes the rig misbehave (its names and meanings: faults.py).
@@ -21,7 +23,9 @@ from pathlib import Path
 
 from shardagent import __version__
 from shardagent.agent import Agent, Options
-from shardagent.errors import ShardAgentError
+from shardagent.claim import claim
+from shardagent.errors import FencedError, ShardAgentError
+from shardagent.machine import machine, wanted_index
 
 TOKEN = "HOLDFAST_AGENT_TOKEN"
 STATUS_CONFIG = 2  # started with something it cannot use, or refused at the door
@@ -39,23 +43,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not token:
         print(f"shardagent: {TOKEN} is not set", file=sys.stderr)
         return STATUS_CONFIG
-    options = Options(
-        site=arguments.site,
-        run=arguments.run,
-        host=arguments.host,
-        spool=arguments.spool,
-        token=token,
-    )
     _raise_fd_limit()
     _collect_seldom()
     try:
-        return asyncio.run(_run(options))
+        return asyncio.run(_run(arguments, token))
+    except FencedError as error:
+        print(f"shardagent: not needed: {error}", file=sys.stderr)
+        return 0
     except ShardAgentError as error:
         print(f"shardagent: {error}", file=sys.stderr)
         return STATUS_CONFIG
 
 
-async def _run(options: Options) -> int:
+async def _run(arguments: argparse.Namespace, token: str) -> int:
+    carrier, host = machine(), arguments.host
+    if host is None:
+        given = await claim(
+            arguments.site,
+            token,
+            run=arguments.run,
+            machine=carrier.id,
+            index=wanted_index(),
+        )
+        host, token = given.host, given.token
+    options = Options(
+        site=arguments.site,
+        run=arguments.run,
+        host=host,
+        spool=arguments.spool,
+        token=token,
+        machine=carrier,
+    )
     agent = Agent(options)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--site", required=True, help="the site's address")
     parser.add_argument("--run", required=True, help="the Run's code")
-    parser.add_argument("--host", required=True, type=int, help="0-based host number")
+    parser.add_argument(
+        "--host", type=int, help="0-based host number; without it one is claimed"
+    )
     parser.add_argument(
         "--spool", required=True, type=Path, help="directory for what is not stored yet"
     )

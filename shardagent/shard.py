@@ -68,11 +68,13 @@ class Shard:
         self._record = record
         self._last_heard_us = now
         rules = rules_of(plan, lease, self, supports_witness=supports_witness)
+        planned = plan.sandboxes_of(lease.shard)
+        self.warmth = Warmth(len(planned), now)
         self._sandboxes = {
-            index: Sandbox(index, rules) for index in plan.sandboxes_of(lease.shard)
+            index: Sandbox(index, rules)
+            for index in (() if plan.rehearsal else planned)
         }
-        self.warmth = Warmth(len(self._sandboxes), now)
-        self._places = schedule.places(plan, lease.shard)
+        self._places = [] if plan.rehearsal else schedule.places(plan, lease.shard)
         self._next_create = 0
         self._sequential_due_us: int | None = None
         self._heap: list[tuple[int, int]] = []

@@ -19,6 +19,7 @@ from shardagent.wire import (
     Beat,
     HeartbeatAnswer,
     HeartbeatRequest,
+    Machine,
     RegisterAnswer,
     RegisterRequest,
     UploadUrl,
@@ -54,6 +55,7 @@ class Site:
         run: str,
         host: int,
         clock: Clock,
+        machine: Machine | None = None,
     ) -> None:
         self.heard_us: int | None = None  # agent time of the last answer
         self.before_beat: Callable[[], Awaitable[None]] | None = None  # a test's fault
@@ -66,6 +68,7 @@ class Site:
         self._run = run
         self._process = secrets.token_hex(8)
         self._host = host
+        self._machine = machine or Machine()
         self._clock = clock
         self._timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
 
@@ -79,6 +82,8 @@ class Site:
             process=self._process,
             version=__version__,
             cpu_count=os.cpu_count() or 0,
+            egress=self._machine.egress or None,
+            machine=self._machine,
         )
         answer, _ = await self._ask("register", request, RegisterAnswer)
         return answer

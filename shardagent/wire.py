@@ -52,10 +52,17 @@ class Spec(Wire):
 
 
 class FleetSpec(Wire):
-    """Which machines carry the Shards."""
+    """Which machines carry the Shards. The account they are of is the site's own."""
 
     driver: str = Field("local", max_length=40)
     shards_per_host: int = Field(1, ge=1, le=BEATS_MAX)
+    # More machines than hosts: a spare takes over where one is lost before RELEASE.
+    over_provision_pct: float = Field(0, ge=0, le=100)
+    provision_timeout_s: float = Field(300, gt=0, le=7_200)
+    regions: list[str] = Field([], max_length=20)  # empty: all that are set up
+    machine_types: list[str] = Field([], max_length=20)  # in order of preference
+    spot: bool = False
+    one_per_node: bool = True  # kubernetes: an egress address of its own
 
 
 class Plan(Wire):
@@ -93,6 +100,7 @@ class Plan(Wire):
     thresholds: dict[str, float] = {}
     seed: int = Field(0, ge=0, le=2**53)
     announced: bool = False
+    rehearsal: bool = False  # all but the sandboxes: nothing is created
     image_state: Literal["default", "seen", "fresh"] = "default"
     fill_memory_pct: int = Field(0, ge=0, le=100)
     transport: Literal["thin", "sdk"] = "thin"
@@ -177,6 +185,36 @@ class Lease(Wire):
     attempt: int = Field(ge=0)
 
 
+class Machine(Wire):
+    """What carries an agent, as it says itself; an empty string where unknown."""
+
+    id: str = Field("", max_length=100)  # the fleet driver's name of it
+    node: str = Field("", max_length=253)  # of the hardware, or what is next to it
+    type: str = Field("", max_length=100)
+    region: str = Field("", max_length=100)
+    zone: str = Field("", max_length=100)
+    egress: str = Field("", max_length=100)
+    kernel: str = Field("", max_length=200)
+
+
+class ClaimRequest(Wire):
+    """POST /agent/v1/claim, with the Run's token: a machine asks for a host to carry.
+
+    The same machine asking again is given the same host. 503: none is free now, ask
+    again (a spare waits so); 409: none will be, leave.
+    """
+
+    protocol: int = PROTOCOL
+    run: str
+    machine: str = Field(min_length=1, max_length=100)
+    index: int | None = Field(None, ge=0)  # the host it would rather have
+
+
+class ClaimAnswer(Wire):
+    host: int
+    token: str  # this host's
+
+
 class RegisterRequest(Wire):
     """POST /agent/v1/register, once per host process; again after a restart."""
 
@@ -189,6 +227,7 @@ class RegisterRequest(Wire):
     version: str = Field("", max_length=40)
     cpu_count: int = 0
     egress: str | None = Field(None, max_length=100)
+    machine: Machine = Machine()
 
 
 class RegisterAnswer(Wire):
@@ -198,6 +237,7 @@ class RegisterAnswer(Wire):
     heartbeat_interval_s: float
     # Address, key … of the Provider; never part of the record.
     provider_config: dict[str, str]
+    seen_from: str = ""  # the address that the site was asked from
 
 
 class Instants(Wire):

@@ -35,6 +35,10 @@ class Site:
         self._process: subprocess.Popen[bytes] | None = None
         self._token = ""
 
+    def environment_add(self, **more: str) -> None:
+        """Settings that depend on the port; before the start."""
+        self._environment |= more
+
     def start(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
         with (self.data / "up.out").open("ab") as out:
@@ -167,10 +171,10 @@ class Site:
 
 
 @contextmanager
-def running(data: Path, **environment: str) -> Iterator[Site]:
-    site = Site(data, **environment)
-    site.start()
+def running(data: Path | Site, **environment: str) -> Iterator[Site]:
+    site = data if isinstance(data, Site) else Site(data, **environment)
     try:
+        site.start()
         yield site
     finally:
         site.stop()

@@ -24,6 +24,8 @@ EDGES = {
     "boto3": ("runs/objects.py", "runs/fleets/ec2.py"),
     "botocore": ("runs/objects.py", "runs/fleets/ec2.py"),
     "plotly": ("runs/charts.py",),
+    "asyncssh": ("runs/fleets/ssh.py",),
+    "kubernetes": ("runs/fleets/kubernetes.py",),
     "dramatiq": ("runs/actors.py", "benchsite/embedded.py", "runs/broker.py"),
 }
 # Values in, values out: no clock, no I/O, no settings.

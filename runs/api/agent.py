@@ -10,6 +10,7 @@ from ninja.errors import HttpError
 from ninja.security import HttpBearer
 
 from runs import hosts, lifecycle, objects, worlds
+from runs.errors import StateError
 from runs.heartbeats import desk
 from runs.hosts import is_token_of
 from runs.models import Host, Run, State
@@ -17,6 +18,8 @@ from runs.supervise import ARMING_BEAT_S
 from shardagent.wire import (
     PROTOCOL,
     URLS_PER_REQUEST_MAX,
+    ClaimAnswer,
+    ClaimRequest,
     HeartbeatAnswer,
     HeartbeatRequest,
     Lease,
@@ -49,6 +52,24 @@ api = NinjaAPI(
 )
 
 
+@api.post("/claim", response=ClaimAnswer)
+def claim(request: HttpRequest, body: ClaimRequest) -> ClaimAnswer:
+    """A machine of the Run asks which host it carries."""
+    if not hosts.is_fleet_token_of(request.auth, body.run):  # type: ignore[attr-defined]
+        raise HttpError(401, "the token is not this Run's")
+    _speaks(body.protocol)
+    run = Run.objects.filter(code=body.run).first()
+    if run is None:
+        raise HttpError(409, f"there is no Run {body.run}; leave")
+    try:
+        host = hosts.claim(run, body.machine, body.index)
+    except StateError as error:
+        raise HttpError(409, str(error)) from None
+    if host is None:
+        raise HttpError(503, "no host is free; ask again, one may be lost")
+    return ClaimAnswer(host=host.index, token=hosts.token_of(run.code, host.index))
+
+
 @api.post("/register", response=RegisterAnswer)
 def register(request: HttpRequest, body: RegisterRequest) -> RegisterAnswer:
     run, host = _authorised(request, body.run, body.host, body.protocol)
@@ -60,6 +81,7 @@ def register(request: HttpRequest, body: RegisterRequest) -> RegisterAnswer:
         raise HttpError(409, f"host {host.index} carries no Shard any more; leave")
     plan = lifecycle.plan_of(run)
     facts = body.model_dump(exclude={"protocol", "run", "host"})
+    facts["egress"] = body.egress or request.META.get("REMOTE_ADDR", "")
     if not hosts.admit(run, host, facts, plan):
         raise HttpError(503, f"another process speaks for host {host.index}; ask again")
     return RegisterAnswer(
@@ -68,6 +90,7 @@ def register(request: HttpRequest, body: RegisterRequest) -> RegisterAnswer:
         clock_id=run.clock_id,
         heartbeat_interval_s=_interval_s(run.state, plan.heartbeat_interval_s),
         provider_config=worlds.provider_config(run),
+        seen_from=request.META.get("REMOTE_ADDR", ""),
     )
 
 
@@ -144,13 +167,17 @@ def failed(request: HttpRequest, error: Exception) -> HttpResponse:
 def _authorised(request: Any, code: str, index: int, protocol: int) -> tuple[Run, Host]:
     if not is_token_of(request.auth, code, index):
         raise HttpError(401, "the token is not this host's")
-    if protocol != PROTOCOL:
-        raise HttpError(422, f"this site speaks protocol {PROTOCOL}, not {protocol}")
+    _speaks(protocol)
     host = Host.objects.select_related("run").filter(run__code=code, index=index)
     found = host.first()
     if found is None:
         raise HttpError(409, f"Run {code} has no host {index}; leave")
     return found.run, found
+
+
+def _speaks(protocol: int) -> None:
+    if protocol != PROTOCOL:
+        raise HttpError(422, f"this site speaks protocol {PROTOCOL}, not {protocol}")
 
 
 def _refuse_others(host: Host, process: str) -> None:

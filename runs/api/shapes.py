@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
-from runs import lifecycle, supervise
+from runs import lifecycle, provision, supervise
 from runs.models import Run, State
 
 OUTCOMES = (
@@ -27,6 +27,7 @@ _EMPTY: dict[str, Any] = {
     "verdict": {"level": None, "reasons": []},
     "labels": [],
     "observed": None,
+    "fleet": None,
 }
 
 
@@ -56,6 +57,8 @@ def run_json(run: Run) -> dict[str, Any]:
         "plan": run.plan,
         **judged,
     }
+    if run.state != State.SEALED:
+        shown["fleet"] = provision.shown(run)
     if run.state not in (State.DRAFT, State.QUEUED, State.SEALED):
         shown["progress"] = supervise.progress(run)
         shown["now_us"] = lifecycle.now_us(run)

@@ -17,7 +17,7 @@ from django.template.loader import render_to_string
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_GET
 
-from runs import lifecycle, results
+from runs import lifecycle, provision, results
 from runs.errors import QueryError
 from runs.liveness import SILENT_INTERVALS
 from runs.models import Run, State
@@ -140,23 +140,8 @@ def agents_context(
         "lost": [s["index"] for s in shards if s["tone"] == "l"],
         "oldest_s": None if oldest is None else max(0.0, (now - oldest) / 1e6),
         "dropped": sum(row["events_dropped"] for row in rows),
-        "fleet": fleet(found, plan),
+        "fleet": provision.shown(found),
         "record": _record(found),
-    }
-
-
-def fleet(found: Run, plan: Plan) -> dict[str, Any]:
-    """How far the hosts are: asked for, granted, booted, armed; why some are not."""
-    hosts = found.hosts.values_list("launched_at_us", "registered_at_us", "ended_at_us")
-    rows = list(hosts)
-    reasons: Sequence[Any] = ()
-    return {
-        "driver": plan.fleet.driver,
-        "asked": len(rows),
-        "granted": sum(launched is not None for launched, _, _ in rows),
-        "booted": sum(registered is not None for _, registered, _ in rows),
-        "ended": sum(ended is not None for _, _, ended in rows),
-        "reasons": reasons,
     }
 
 

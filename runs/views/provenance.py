@@ -83,6 +83,7 @@ def _asked(run: Run, plan: Plan) -> list[Line]:
             + (f", isolated by {spec.isolation}" if spec.isolation else ""),
         ),
         _observed(run),
+        _previous(run),
         Line(
             "Image",
             {"default": "the default", "seen": "seen before", "fresh": "fresh"}[
@@ -133,6 +134,24 @@ def _observed(run: Run) -> Line:
     return Line("Spec observed", ", ".join(said), why)
 
 
+def _previous(run: Run) -> Line:
+    """How rested the Provider was: since the site's last Run there."""
+    since_s = ((run.summary or {}).get("observed") or {}).get("since_previous_s")
+    said = "" if since_s is None else f"{figure(since_s / 60)} min before T0"
+    return Line("Previous Run there", said, "this site knows of none")
+
+
+def _machines(run: Run) -> list[Line]:
+    """Kinds of machines, and what orchestration cost; of a sealed Run."""
+    said = (run.summary or {}).get("fleet") or {}
+    types = ", ".join(f"{n} × {kind}" for kind, n in (said.get("types") or {}).items())
+    armed_s = said.get("launch_to_armed_s")
+    lines = [Line("Machines", types)] if types else []
+    if armed_s is not None:
+        lines.append(Line("Launch to armed", duration(armed_s)))
+    return lines
+
+
 def _means(run: Run, plan: Plan) -> list[Line]:
     hosts = run.hosts.count()
     software = run.plan.get("software") or {}
@@ -150,6 +169,7 @@ def _means(run: Run, plan: Plan) -> list[Line]:
             ),
             href=reverse("shards", args=[run.code]),
         ),
+        *_machines(run),
         Line("Transport", plan.transport),
         Line("Software", software.get("version") or "", "not recorded"),
         Line("Commit", (software.get("commit") or "")[:12], "not recorded"),

@@ -29,7 +29,10 @@ def make_arming_run(**plan: Any) -> Run:
     assert lifecycle.queue(run, "a test")
     assert lifecycle.begin_provisioning(run)
     hosts.assign(run, lifecycle.plan_of(run))
-    run.hosts.update(launched_at_us=lifecycle.now_us(run))
+    now = lifecycle.now_us(run)
+    for host in run.hosts.all():
+        given = {"machine": f"vm-{host.index}", "claimed_at_us": now}
+        Host.objects.filter(pk=host.pk).update(launched_at_us=now, **given)
     assert lifecycle.arm(run, run.hosts.count())
     return run
 

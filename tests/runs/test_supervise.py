@@ -103,7 +103,7 @@ def test_a_run_without_agents_is_torn_down_as_failed() -> None:
     run = bursting()
     long_ago = lifecycle.now_us(run) - 200_000_000
     phases(run, ShardPhase.BURSTING, heard_at_us=long_ago)
-    run.hosts.update(launched_at_us=long_ago)
+    run.hosts.update(launched_at_us=long_ago, claimed_at_us=long_ago)
     Run.objects.filter(pk=run.pk).update(listening_since_us=long_ago)
     run.refresh_from_db()
     step(run)

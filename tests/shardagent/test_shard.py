@@ -492,3 +492,13 @@ def check_nobody_destroys_early(drive: Drive) -> None:
     for event in drive.of("destroy_sent"):
         assert event["at"] >= drive.agent_us(t_destroy) - 1
     assert Kind.TEARDOWN in drive.shard.tally or not drive.of("created")
+
+
+def test_a_rehearsal_fires_at_t0_and_creates_nothing() -> None:
+    drive = Drive(make_plan(rehearsal=True)).run()
+    assert drive.shard.finish is Finish.DONE
+    assert drive.of("create_sent") == []
+    (settled,) = drive.of("settled")
+    t0_us = drive.script.instants.t0_us
+    assert t0_us is not None
+    assert 0 <= settled["at"] - t0_us < 1_000

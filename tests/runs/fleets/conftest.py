@@ -1,0 +1,5 @@
+"""The long ones among these are for `make fleets`."""
+
+from tests.fleets.conftest import pytest_collection_modifyitems
+
+__all__ = ["pytest_collection_modifyitems"]
