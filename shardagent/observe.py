@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
+from shardagent.calls import Result
 from shardagent.errors import Cause, Origin, ProviderError
+from shardagent.providers.base import Answer
 
 # Five lines: processors, cgroup CPU quota, MemTotal, cgroup memory limit (v2, then v1).
 # A line is empty where the sandbox does not have it.
@@ -45,6 +48,14 @@ def read(output: str) -> Observed:
             f"no CPU count or no memory in: {output[:200]!r}",
         )
     return Observed(float(min(cpus)), int(min(known)))
+
+
+def fields(result: Result) -> dict[str, object]:
+    """Of the event `observed`; ProviderError where the sandbox did not say."""
+    if result.error is not None:
+        raise result.error
+    seen = read(cast(Answer, result.value).output)
+    return {"cpus": seen.cpus, "memory_bytes": seen.memory_bytes}
 
 
 def _whole(text: str) -> int | None:

@@ -8,15 +8,18 @@ clock: every input says when it happened, in agent µs.
 from __future__ import annotations
 
 import heapq
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from shardagent import observe, schedule
 from shardagent.calls import Call, Record, Result, Verb
 from shardagent.clock import Samples
+from shardagent.creates import Creates
 from shardagent.errors import ProviderError
-from shardagent.providers.base import Answer, Listed
+from shardagent.gauges import Gauges, TalliedRecord, due_heap
+from shardagent.providers.base import Listed
 from shardagent.rules import rules_of
 from shardagent.sandbox import Sandbox, State
 from shardagent.timeline import Timeline
@@ -28,7 +31,6 @@ from shardagent.wire import (
     Kind,
     Lease,
     Plan,
-    Shape,
     ShardPhase,
 )
 
@@ -41,6 +43,7 @@ LIST_TIMEOUT_S = 30.0
 OF_SANDBOX = frozenset(
     {Verb.CREATE, Verb.READY, Verb.WITNESS, Verb.PROBE, Verb.DESTROY}
 )
+OVER = frozenset({State.CLOSED, State.LOST})
 NOT_STARTED = frozenset({ShardPhase.STARTING, ShardPhase.ARMED})
 
 
@@ -61,29 +64,24 @@ class Shard:
         self.lease = lease
         self.phase = ShardPhase.STARTING
         self.times = Timeline(plan, samples, clock_id)
-        self.tally: Counter[Kind] = Counter()
-        self.alive = 0
         self.finish: Finish | None = None  # set once, when all is over
         self._plan = plan
-        self._record = record
+        self.record = TalliedRecord(record)
         self._last_heard_us = now
-        rules = rules_of(plan, lease, self, supports_witness=supports_witness)
+        rules = rules_of(plan, lease, self.record, supports_witness=supports_witness)
         planned = plan.sandboxes_of(lease.shard)
         self.warmth = Warmth(len(planned), now)
         self._sandboxes = {
             index: Sandbox(index, rules)
             for index in (() if plan.rehearsal else planned)
         }
-        self._places = [] if plan.rehearsal else schedule.places(plan, lease.shard)
-        self._next_create = 0
-        self._sequential_due_us: int | None = None
+        self._creates = Creates(plan, lease.shard)
         self._heap: list[tuple[int, int]] = []
         self._due_us: int | None = now  # of all but the heap …
         self._due_known = False  # … where nothing has changed since
         self._destroys: deque[int] = deque()  # due, waiting for room
         self._destroying = 0
-        self._unsettled = len(self._sandboxes)
-        self._open = len(self._sandboxes)
+        self._gauges = Gauges(len(self._sandboxes))
         self._t0_late: bool | None = None  # None until T0 is placed
         self._leaving: Finish | None = None
         self._forced = False
@@ -91,7 +89,6 @@ class Shard:
         self._cut_count = 0
         self._destroy_begun = False
         self._final_places: list[tuple[int, Sandbox]] | None = None
-        self._lost = 0
         self._listing = False
 
     # What the shell asks.
@@ -107,23 +104,18 @@ class Shard:
         return self.times.heard.t0_us is not None
 
     @property
+    def alive(self) -> int:
+        """Sandboxes that are held alive now."""
+        return self._gauges.alive
+
+    @property
     def cut_count(self) -> int:
         """Sandboxes whose destroy was not confirmed when time ran out."""
         return self._cut_count
 
     def counts(self) -> Counts:
         """Gauges for the heartbeat."""
-        tally = self.tally
-        return Counts(
-            sent=tally[Kind.CREATE_SENT],
-            created=tally[Kind.CREATED],
-            ready=tally[Kind.READY],
-            failed=tally[Kind.CREATE_FAILED] + tally[Kind.READINESS_FAILED],
-            dead=tally[Kind.DEAD],
-            alive=self.alive,
-            destroyed=tally[Kind.DESTROYED],
-            orphaned=tally[Kind.ORPHANED],
-        )
+        return self._gauges.counts(self.record.tally)
 
     def next_due(self) -> int | None:
         """When `tick` wants to be called; None while only an input can move it."""
@@ -141,20 +133,10 @@ class Shard:
         dues = [self.warmth.due_us, self._cut_us]
         if not self.released:
             dues.append(self._last_heard_us + SILENCE_MAX_US)
-        times = self.times
-        if self.phase is ShardPhase.STARTING:
-            latest_us = times.latest_start_us
-            dues.append(None if latest_us is None else latest_us + 1)
-        elif self.phase is ShardPhase.ARMED:
-            dues.append(times.t0_us)
-        else:
-            dues.append(self._create_due_us())
-            if not self.tally[Kind.HOLDING]:
-                dues.append(times.hold_us)
-            if self.phase is not ShardPhase.TEARING_DOWN:
-                dues.append(times.end_us or times.deadline_us)
-            elif not self._destroy_begun:
-                dues.append(times.destroy_us)
+        if self.phase not in NOT_STARTED:
+            dues.append(self._creates.due_us(self.times.t0_us))
+        held, destroyed = bool(self.record.tally[Kind.HOLDING]), self._destroy_begun
+        dues += self.times.dues(self.phase, held=held, destroyed=destroyed)
         return min((due for due in dues if due is not None), default=None)
 
     def tick(self, now: int) -> list[Call]:
@@ -236,16 +218,16 @@ class Shard:
         now = result.done_us
         if call.verb in OF_SANDBOX:
             sandbox = self._sandboxes[call.sandbox]
-            with _Change(self, sandbox) as change:
+            with self._gauges.change(sandbox) as change:
                 sandbox.finished(call, result)
             if call.verb is Verb.DESTROY:
                 self._destroying -= 1
             self._follow(sandbox, now, calls)
-            if not change.settles and self._destroys_idle:
+            if not (change.moved or self._destroy_begun or self._cut_us is not None):
                 return calls
         elif call.verb is Verb.WARM:
             level = "WARNING" if result.error else "INFO"
-            self.log(now, level, self.warmth.finished(result))
+            self.record.log(now, level, self.warmth.finished(result))
             self._arm(now)
         elif call.verb is Verb.LIST:
             self._on_list(result)
@@ -257,24 +239,6 @@ class Shard:
         self._advance(now, calls)
         return calls
 
-    @property
-    def _destroys_idle(self) -> bool:
-        """No end of a call can move the Shard as a whole."""
-        return not self._destroy_begun and self._cut_us is None
-
-    # The record of all Sandboxes passes here, so that it can be tallied.
-
-    def event(
-        self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
-    ) -> None:
-        """Write one event of this Shard."""
-        self.tally[kind] += 1
-        self._record.event(kind, at, sandbox, **fields)
-
-    def log(self, at: int, level: str, text: str) -> None:
-        """Write one log line of this Shard."""
-        self._record.log(at, level, text)
-
     # Arming.
 
     def _arm(self, now: int) -> None:
@@ -285,13 +249,13 @@ class Shard:
             return
         self.phase = ShardPhase.ARMED
         warmth = self.warmth
-        self.event(
+        self.record.event(
             Kind.ARMED,
             now,
             connections=warmth.connections,
             connect_us=warmth.connect_us,
         )
-        self.log(now, "INFO", f"armed with {samples} clock samples")
+        self.record.log(now, "INFO", f"armed with {samples} clock samples")
 
     # The instants.
 
@@ -300,20 +264,20 @@ class Shard:
         clock_before = times.clock_id
         news = times.learn(clock_id, instants)
         if news:
-            self.log(now, "INFO", f"heard {news}")
+            self.record.log(now, "INFO", f"heard {news}")
         if times.clock_id != clock_before:
-            self.log(now, "WARNING", f"the Run's clock is now {clock_id}")
+            self.record.log(now, "WARNING", f"the Run's clock is now {clock_id}")
         times.correct(started=self.phase not in NOT_STARTED)
         if self._t0_late is None and times.latest_start_us is not None:
             self._t0_late = now > times.latest_start_us
         if "t0_us" in news:
-            self.event(Kind.RELEASED, now, t0_us=times.heard.t0_us)
+            self.record.event(Kind.RELEASED, now, t0_us=times.heard.t0_us)
         if "t_end_us" in news:
             self._tell_teardown(now)
             self._finals()
 
     def _tell_teardown(self, now: int) -> None:
-        self.event(
+        self.record.event(
             Kind.TEARDOWN,
             now,
             t_end_us=self.times.heard.t_end_us,
@@ -337,28 +301,22 @@ class Shard:
             self._leave(now, Finish.ABORTED, f"too late: T0 was {late_ms} ms ago")
         elif self.phase is ShardPhase.ARMED:
             self.phase = ShardPhase.BURSTING
-            self._sequential_due_us = t0_us
-            self.log(now, "INFO", f"T0: {len(self._sandboxes)} sandboxes to create")
-
-    def _create_due_us(self) -> int | None:
-        if self._next_create >= len(self._places) or self.times.t0_us is None:
-            return None
-        if self._plan.load.shape is Shape.SEQUENTIAL:
-            return self._sequential_due_us
-        return self.times.t0_us + self._places[self._next_create][0]
+            self._creates.begin(t0_us)
+            self.record.log(
+                now, "INFO", f"T0: {len(self._sandboxes)} sandboxes to create"
+            )
 
     def _create(self, now: int, calls: list[Call]) -> None:
-        t0_us, due_us = self.times.t0_us, self._create_due_us()
+        t0_us = self.times.t0_us
+        due_us = self._creates.due_us(t0_us)
         if self.phase in NOT_STARTED or self._leaving or t0_us is None:
             return
         ttl_s: int | None = None  # the same for all of one tick
         while due_us is not None and due_us <= now and len(calls) < ACTIONS_MAX:
-            sandbox = self._sandboxes[self._places[self._next_create][1]]
-            self._next_create += 1
-            self._sequential_due_us = None
+            sandbox = self._sandboxes[self._creates.take()]
             ttl_s = ttl_s or schedule.ttl_s(self._plan, t0_us, now)
             calls.append(sandbox.create(due_us, ttl_s))
-            due_us = self._create_due_us()
+            due_us = self._creates.due_us(t0_us)
 
     # Each Sandbox in its turn.
 
@@ -403,9 +361,9 @@ class Shard:
         silent = now - self._last_heard_us >= SILENCE_MAX_US
         if silent and not self.released and self._leaving is None:
             self._leave(now, Finish.ABORTED, "nothing heard from the site")
-        if self.phase is ShardPhase.BURSTING and not self._unsettled:
+        if self.phase is ShardPhase.BURSTING and not self._gauges.unsettled:
             self.phase = ShardPhase.SETTLED
-            self.event(Kind.SETTLED, now)
+            self.record.event(Kind.SETTLED, now)
         if self.phase in (ShardPhase.BURSTING, ShardPhase.SETTLED):
             self._hold(now, calls)
         self._end(now)
@@ -416,7 +374,7 @@ class Shard:
             and now >= self.times.destroy_us
         ):
             self._begin_destroy(now)
-        if self._destroy_begun and self._lost and not self._listing:
+        if self._destroy_begun and self._gauges.lost and not self._listing:
             # Creates that failed without a refusal: one listing says what exists.
             self._listing = True
             calls.append(Call(Verb.LIST, LIST_TIMEOUT_S))
@@ -425,8 +383,8 @@ class Shard:
     def _hold(self, now: int, calls: list[Call]) -> None:
         if self.times.hold_us is None or now < self.times.hold_us:
             return
-        if not self.tally[Kind.HOLDING]:
-            self.event(Kind.HOLDING, now, t_hold_us=self.times.heard.t_hold_us)
+        if not self.record.tally[Kind.HOLDING]:
+            self.record.event(Kind.HOLDING, now, t_hold_us=self.times.heard.t_hold_us)
             self._observe(calls)
         if self.phase is ShardPhase.SETTLED:
             self.phase = ShardPhase.HOLDING
@@ -443,19 +401,13 @@ class Shard:
     def _on_observed(self, call: Call, result: Result) -> None:
         now = result.done_us
         try:
-            if result.error is not None:
-                raise result.error
-            seen = observe.read(cast(Answer, result.value).output)
+            fields = observe.fields(result)
         except ProviderError as failure:
-            self.log(now, "WARNING", f"a sandbox did not say what it is: {failure}")
+            self.record.log(
+                now, "WARNING", f"a sandbox does not say its size: {failure}"
+            )
             return
-        self.event(
-            Kind.OBSERVED,
-            now,
-            call.sandbox,
-            cpus=seen.cpus,
-            memory_bytes=seen.memory_bytes,
-        )
+        self.record.event(Kind.OBSERVED, now, call.sandbox, **fields)
 
     def _end(self, now: int) -> None:
         times = self.times
@@ -466,7 +418,7 @@ class Shard:
                 return
             times.end_alone()
             self._tell_teardown(now)
-            self.log(now, "WARNING", "no T_end heard: tearing down alone")
+            self.record.log(now, "WARNING", "no T_end heard: tearing down alone")
         if times.end_us is None or times.destroy_us is None or now < times.end_us:
             return
         self.phase = ShardPhase.TEARING_DOWN
@@ -474,27 +426,20 @@ class Shard:
         end_us, until_us = times.end_us, times.destroy_us
         for place_us, sandbox in self._finals():
             sandbox.begin_final(now, end_us + place_us, until_us)
-        # One heap anew is quicker than so many pushes, and all Shards do it at once.
-        self._heap = [
-            (sandbox.due_us, sandbox.index)
-            for sandbox in self._sandboxes.values()
-            if sandbox.due_us is not None
-        ]
-        heapq.heapify(self._heap)
+        self._heap = due_heap(self._sandboxes.values())
 
     def _finals(self) -> list[tuple[int, Sandbox]]:
         """Each Sandbox with its place after T_end; computed when T_end is heard of."""
         if self._final_places is None:
-            self._final_places = [
-                (schedule.final_place_us(self._plan, sandbox.index), sandbox)
-                for sandbox in self._sandboxes.values()
-            ]
+            place_us = partial(schedule.final_place_us, self._plan)
+            boxes = self._sandboxes.values()
+            self._final_places = [(place_us(box.index), box) for box in boxes]
         return self._final_places
 
     def _begin_destroy(self, now: int) -> None:
         self._destroy_begun = True
         for sandbox in self._sandboxes.values():
-            with _Change(self, sandbox):
+            with self._gauges.change(sandbox):
                 sandbox.begin_destroy(now, forced=self._forced)
             self._push(sandbox)
 
@@ -504,12 +449,12 @@ class Shard:
         listed = cast("Sequence[Listed]", result.value or [])
         found = {one.labels.get("sandbox"): one.provider_id for one in listed}
         if result.error is not None:
-            self.log(now, "WARNING", f"listing failed: {result.error}")
+            self.record.log(now, "WARNING", f"listing failed: {result.error}")
         for sandbox in self._sandboxes.values():
             if sandbox.state is not State.LOST:
                 continue
             provider_id = found.get(str(sandbox.index))
-            with _Change(self, sandbox):
+            with self._gauges.change(sandbox):
                 if provider_id is not None:
                     sandbox.found(now, provider_id)
                 elif result.error is not None or sandbox.may_come_late:
@@ -522,65 +467,33 @@ class Shard:
 
     def _leave(self, now: int, why: Finish, text: str) -> None:
         self._leaving = why
-        self.log(now, "WARNING", text)
+        self.record.log(now, "WARNING", text)
         self._skip_unsent()
 
     def _skip_unsent(self) -> None:
         for sandbox in self._sandboxes.values():
-            with _Change(self, sandbox):
+            with self._gauges.change(sandbox):
                 sandbox.skip()
-        self._next_create = len(self._places)
+        self._creates.stop()
 
     def _cut(self, now: int) -> None:
         for sandbox in self._sandboxes.values():
             if sandbox.state is not State.CLOSED:
                 self._cut_count += 1
-                with _Change(self, sandbox):
+                with self._gauges.change(sandbox):
                     sandbox.abandon(now)
 
     def _maybe_over(self, now: int) -> None:
-        if self._open:
-            if self._sequential_due_us is None and self._sequential_idle():
-                self._sequential_due_us = now
+        if self._gauges.open:
+            awaited = self._creates.awaited
+            if awaited is not None and self._sandboxes[awaited].state in OVER:
+                self._creates.go_on(now)
             return
         if self._leaving is None and self.phase is not ShardPhase.TEARING_DOWN:
             return
         self.phase = ShardPhase.FINISHED
         self.finish = self._leaving or Finish.DONE
         cut = f", {self._cut_count} cut" if self._cut_count else ""
-        self.log(now, "INFO", f"over: {self.finish}{cut}, {self.counts()!r}")
-        orphans = self.tally[Kind.ORPHANED]
-        self.event(Kind.AGENT_FINISHED, now, reason=self.finish, orphans=orphans)
-
-    def _sequential_idle(self) -> bool:
-        if self._plan.load.shape is not Shape.SEQUENTIAL or not self._next_create:
-            return False
-        newest = self._sandboxes[self._places[self._next_create - 1][1]]
-        return newest.state in (State.CLOSED, State.LOST)
-
-
-class _Change:
-    """Keeps a Shard's gauges in step with a Sandbox around one change of it."""
-
-    __slots__ = ("_before", "_sandbox", "_shard", "settles")
-
-    def __init__(self, shard: Shard, sandbox: Sandbox) -> None:
-        self._shard = shard
-        self._sandbox = sandbox
-
-    def __enter__(self) -> _Change:
-        sandbox = self._sandbox
-        self._before = (sandbox.settled, sandbox.state, sandbox.alive)
-        self.settles = False  # the Shard's phase may follow
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shard, sandbox = self._shard, self._sandbox
-        settled, state, alive = self._before
-        if sandbox.state is state and sandbox.alive is alive:
-            return
-        self.settles = True
-        shard._unsettled -= sandbox.settled - settled
-        shard._open -= (sandbox.state is State.CLOSED) - (state is State.CLOSED)
-        shard._lost += (sandbox.state is State.LOST) - (state is State.LOST)
-        shard.alive += sandbox.alive - alive
+        self.record.log(now, "INFO", f"over: {self.finish}{cut}, {self.counts()!r}")
+        orphans = self.record.tally[Kind.ORPHANED]
+        self.record.event(Kind.AGENT_FINISHED, now, reason=self.finish, orphans=orphans)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shardagent import schedule
 from shardagent.clock import Samples
-from shardagent.wire import Instants, Plan
+from shardagent.wire import Instants, Plan, ShardPhase
 
 
 class Timeline:
@@ -91,3 +91,19 @@ class Timeline:
         if run_us is None:
             return None
         return self._samples.to_agent(run_us, self._clock_of[name])
+
+    def dues(
+        self, phase: ShardPhase, *, held: bool, destroyed: bool
+    ) -> list[int | None]:
+        """The instants that a Shard in this phase waits for."""
+        if phase is ShardPhase.STARTING:
+            latest_us = self.latest_start_us
+            return [None if latest_us is None else latest_us + 1]
+        if phase is ShardPhase.ARMED:
+            return [self.t0_us]
+        found = [] if held else [self.hold_us]
+        if phase is not ShardPhase.TEARING_DOWN:
+            found.append(self.end_us or self.deadline_us)
+        elif not destroyed:
+            found.append(self.destroy_us)
+        return found

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from shardagent.calls import Call, Result, Verb
+from shardagent.deadlines import QuickCall, QuickCalls
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Answer
-from shardagent.runner import QuickCall, QuickCalls
 
 CALL = Call(Verb.PROBE, 0.05, 3, "box-3")
 
@@ -42,7 +42,7 @@ def _noting(note: list[int], value: int) -> Callable[[], object]:
 
 async def _answered() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner, 0.05)  # type: ignore[arg-type]
+    calls = QuickCalls(runner, 0.05)
     one = begin(calls)
     assert calls.in_flight == 1
     runner.now += 2_000
@@ -64,7 +64,7 @@ def test_an_answer_ends_a_call_once_and_counts_from_its_sending() -> None:
 
 async def _expired() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner, 0.05)  # type: ignore[arg-type]
+    calls = QuickCalls(runner, 0.05)
     forgotten: list[int] = []
     first = begin(calls, forgotten)
     answered = begin(calls, forgotten)
@@ -94,7 +94,7 @@ def test_only_what_is_overdue_expires_and_nothing_ends_twice() -> None:
 
 async def _unsent() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner, 0.01)  # type: ignore[arg-type]
+    calls = QuickCalls(runner, 0.01)
     begin(calls)
     runner.now += 10_000
     async with asyncio.timeout(2):

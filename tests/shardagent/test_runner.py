@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shardagent.calls import Call, Verb
+from shardagent.deadlines import timed_out
 from shardagent.errors import Cause, Origin
-from shardagent.runner import timed_out
 
 
 @pytest.mark.parametrize(

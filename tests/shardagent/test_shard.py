@@ -491,7 +491,7 @@ def check_nobody_destroys_early(drive: Drive) -> None:
     t_destroy = drive.shard.times.t_destroy_us
     for event in drive.of("destroy_sent"):
         assert event["at"] >= drive.agent_us(t_destroy) - 1
-    assert Kind.TEARDOWN in drive.shard.tally or not drive.of("created")
+    assert Kind.TEARDOWN in drive.shard.record.tally or not drive.of("created")
 
 
 def test_a_rehearsal_fires_at_t0_and_creates_nothing() -> None:

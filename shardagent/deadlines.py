@@ -1,0 +1,148 @@
+"""How calls run out of time: those with a task of their own, and the quick ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from shardagent.calls import Call, Result
+from shardagent.errors import Cause, Origin, ProviderError
+from shardagent.providers.base import Answer
+
+STALL_US = 1_000_000  # a deadline noticed so late says nothing of the Provider
+
+
+class Ears(Protocol):
+    """Who is told of the end of a quick call, on whose clock."""
+
+    def now_us(self) -> int:
+        """Agent time."""
+
+    def ended(self, call: Call, result: Result) -> None:
+        """Once for each call."""
+
+
+def timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
+    """late_us: how long after its time the deadline was noticed."""
+    if late_us > STALL_US:  # this process stood still, and answers may have come
+        text = f"no answer was looked for: we stood still for {late_us / 1e6:.3g} s"
+        return ProviderError(Cause.HARNESS, Origin.HARNESS, text)
+    # Not even sent: it was the way to the Provider that did not open.
+    origin = Origin.PROVIDER if sent else Origin.NETWORK
+    return ProviderError(
+        Cause.TIMEOUT, origin, f"no answer within {call.timeout_s:.3g} s"
+    )
+
+
+class QuickCall:
+    """One probe under way without a task of its own."""
+
+    __slots__ = ("call", "forget", "over", "_calls", "_sent_us", "started_us")
+
+    def __init__(self, calls: QuickCalls, call: Call, started_us: int) -> None:
+        self.call = call
+        self.started_us = started_us
+        self.over = False
+        self.forget: Callable[[], object] | None = None
+        self._calls = calls
+        self._sent_us: int | None = None
+
+    def sent(self) -> None:
+        """Its first byte is handed to the socket."""
+        self._sent_us = self._calls.runner.now_us()
+
+    def ended(self, value: Answer | None, error: ProviderError | None) -> None:
+        """It was answered, or cannot be any more."""
+        if self.over:
+            return
+        self.over = True
+        runner = self._calls.runner
+        self._calls.in_flight -= 1
+        done_us = runner.now_us()
+        result = Result(self.started_us, self._sent_us, done_us, value, error)
+        runner.ended(self.call, result)
+
+    def expire(self, late_us: int) -> None:
+        """Its time is over."""
+        if self.forget is not None:
+            self.forget()
+        sent = self._sent_us is not None
+        self.ended(None, timed_out(self.call, late_us, sent=sent))
+
+
+class QuickCalls:
+    """The quick calls of a Shard; all have the same time, so the oldest ends first."""
+
+    def __init__(self, runner: Ears, limit_s: float) -> None:
+        self.runner = runner
+        self.in_flight = 0
+        self._limit_us = round(limit_s * 1e6)
+        self._calls: deque[QuickCall] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, call: QuickCall) -> None:
+        """Watch over one more."""
+        self.in_flight += 1
+        self._calls.append(call)
+        if self._timer is None:
+            self._set_timer()
+
+    def forget(self) -> None:
+        """Nobody waits any more."""
+        for call in self._calls:
+            call.over = True
+            if call.forget is not None:
+                call.forget()
+        self._calls.clear()
+        self.in_flight = 0
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set_timer(self) -> None:
+        while self._calls and self._calls[0].over:
+            self._calls.popleft()
+        if not self._calls:
+            self._timer = None
+            return
+        due_us = self._calls[0].started_us + self._limit_us
+        wait_s = max(0, due_us - self.runner.now_us()) / 1e6
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(wait_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        now = self.runner.now_us()
+        while self._calls:
+            call = self._calls[0]
+            late_us = now - call.started_us - self._limit_us
+            if not call.over and late_us < 0:
+                break
+            self._calls.popleft()
+            if not call.over:
+                call.expire(late_us)
+        self._set_timer()
+
+
+class Deadline:
+    """Cancels the current task when its time is over; asyncio.timeout costs twice."""
+
+    __slots__ = ("_handle", "_over", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._task = task
+        self._over = False
+        self._handle = loop.call_later(limit_s, self._strike)
+
+    def struck(self) -> bool:
+        """Whether a cancellation that was caught is this one, and no other besides."""
+        return self._over and self._task.uncancel() == 0
+
+    def lift(self) -> None:
+        self._handle.cancel()
+
+    def _strike(self) -> None:
+        self._over = True
+        self._task.cancel()

@@ -1,0 +1,87 @@
+"""How many Sandboxes of a Shard are in which state, kept without counting them."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+
+from shardagent.calls import Record
+from shardagent.sandbox import Sandbox, State
+from shardagent.wire import Counts, Kind
+
+
+class Gauges:
+    """Of one Shard; every change of a Sandbox passes through `change`."""
+
+    def __init__(self, sandboxes: int) -> None:
+        self.unsettled = sandboxes
+        self.open = sandboxes
+        self.lost = 0
+        self.alive = 0
+
+    def counts(self, tally: Counter[Kind]) -> Counts:
+        """For the heartbeat; tally: the events so far, by kind."""
+        return Counts(
+            sent=tally[Kind.CREATE_SENT],
+            created=tally[Kind.CREATED],
+            ready=tally[Kind.READY],
+            failed=tally[Kind.CREATE_FAILED] + tally[Kind.READINESS_FAILED],
+            dead=tally[Kind.DEAD],
+            alive=self.alive,
+            destroyed=tally[Kind.DESTROYED],
+            orphaned=tally[Kind.ORPHANED],
+        )
+
+    def change(self, sandbox: Sandbox) -> Change:
+        """Around one change of a Sandbox."""
+        return Change(self, sandbox)
+
+
+class Change:
+    """Keeps the gauges in step; `moved` says whether the Sandbox's state is another."""
+
+    __slots__ = ("_before", "_gauges", "_sandbox", "moved")
+
+    def __init__(self, gauges: Gauges, sandbox: Sandbox) -> None:
+        self._gauges = gauges
+        self._sandbox = sandbox
+        self._before = (sandbox.settled, sandbox.state, sandbox.alive)
+        self.moved = False
+
+    def __enter__(self) -> Change:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gauges, sandbox = self._gauges, self._sandbox
+        settled, state, alive = self._before
+        if sandbox.state is state and sandbox.alive is alive:
+            return
+        self.moved = True
+        gauges.unsettled -= sandbox.settled - settled
+        gauges.open -= (sandbox.state is State.CLOSED) - (state is State.CLOSED)
+        gauges.lost += (sandbox.state is State.LOST) - (state is State.LOST)
+        gauges.alive += sandbox.alive - alive
+
+
+def due_heap(sandboxes: Iterable[Sandbox]) -> list[tuple[int, int]]:
+    """(due, index) of all that wait: quicker at once than as so many pushes."""
+    heap = [(box.due_us, box.index) for box in sandboxes if box.due_us is not None]
+    heapq.heapify(heap)
+    return heap
+
+
+class TalliedRecord:
+    """Where the facts of a Shard go, counted by kind on their way."""
+
+    def __init__(self, record: Record) -> None:
+        self.tally: Counter[Kind] = Counter()
+        self.log = record.log
+        self._event = record.event
+
+    def event(
+        self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
+    ) -> None:
+        """Write one event."""
+        self.tally[kind] += 1
+        self._event(kind, at, sandbox, **fields)
