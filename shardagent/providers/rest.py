@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -126,6 +126,6 @@ def once(sent: Sent) -> Sent:
     return first
 
 
-async def pause(seconds: float) -> None:
-    """Between two looks at a state; the caller's deadline ends it."""
-    await asyncio.sleep(seconds)
+def random_bits(count: int) -> int:
+    """For ids that a vendor wants its callers to make."""
+    return secrets.randbits(count)
