@@ -14,6 +14,7 @@ from runs.simcloud.cloud import Cloud
 VENDORS: Mapping[str, str] = {
     "daytona": "runs.simcloud.daytona",
     "e2b": "runs.simcloud.e2b",
+    "modal": "runs.simcloud.modal",
     "runloop": "runs.simcloud.runloop",
     "tensorlake": "runs.simcloud.tensorlake",
     "vercel": "runs.simcloud.vercel",

@@ -21,6 +21,7 @@ OWN: Mapping[str, str] = {
     "daytona": "shardagent.providers.daytona:DaytonaProvider",
     "e2b": "shardagent.providers.e2b:E2bProvider",
     "local": "shardagent.providers.local:LocalProvider",
+    "modal": "shardagent.providers.modal:ModalProvider",
     "runloop": "shardagent.providers.runloop:RunloopProvider",
     "sim": "shardagent.providers.sim:SimProvider",
     "tensorlake": "shardagent.providers.tensorlake:TensorlakeProvider",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shardagent.errors import Cause, Origin, ProviderError
-from shardagent.providers.base import Answer, Created, Listed, Sent, Wanted
+from shardagent.providers.base import About, Answer, Created, Listed, Sent, Wanted
 
 
 @dataclass
@@ -45,6 +45,7 @@ class World:
 
 class FakeProvider:
     slug = "fake"
+    about = About(title="Fake")
     supports_witness = True
 
     def __init__(self, world: World) -> None:
