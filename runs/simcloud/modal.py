@@ -25,6 +25,7 @@ from runs.simcloud.cloud import Cloud, Refused
 
 TOKEN_S = 24 * 3_600
 PAGE = 100
+BUILDER = "2025.06"  # a version of the image builder that the SDK knows
 EXECS_MAX = 1_000_000  # commands whose output waits to be read
 _STATUSES = {
     "auth": (Status.UNAUTHENTICATED, "Token validation failed"),
@@ -75,6 +76,16 @@ class Standin:
         self._check(stream)
         await stream.send_message(api_pb2.AppGetOrCreateResponse(app_id="ap-standin"))
 
+    async def EnvironmentGetOrCreate(self, stream: Any) -> None:
+        await _take(stream)
+        settings = api_pb2.EnvironmentSettings(image_builder_version=BUILDER)
+        await stream.send_message(
+            api_pb2.EnvironmentGetOrCreateResponse(
+                environment_id="en-standin",
+                metadata=api_pb2.EnvironmentMetadata(name="main", settings=settings),
+            )
+        )
+
     async def ImageFromId(self, stream: Any) -> None:
         asked = await _take(stream)
         await stream.send_message(
@@ -104,7 +115,9 @@ class Standin:
         self._made[made] = time.time()
         await stream.send_message(
             api_pb2.SandboxCreateV2Response(
-                sandbox_id=made, task_id=f"ta-{made}", command_router_access=self._way()
+                sandbox_id=f"sb-{made}",
+                task_id=f"ta-{made}",
+                command_router_access=self._way()
             )
         )
 
@@ -120,13 +133,10 @@ class Standin:
         )
         rows = [
             api_pb2.SandboxInfo(
-                id=name,
+                id=f"sb-{name}",
                 created_at=self._made.get(name, 0),
                 app_id=asked.app_id,
-                tags=[
-                    api_pb2.SandboxTag(tag_name=key, tag_value=value)
-                    for key, value in self._tags.get(name, [])
-                ],
+                tags=[_tag(*tag) for tag in self._tags.get(name, [])],
                 task_info=api_pb2.TaskInfo(id=f"ta-{name}"),
             )
             for name in found[:PAGE]
@@ -136,21 +146,35 @@ class Standin:
     async def SandboxWaitV2(self, stream: Any) -> None:
         asked = await _take(stream)
         status = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
-        if not self._cloud.is_alive(asked.sandbox_id):
+        if not self._cloud.is_alive(_inside(asked.sandbox_id)):
             status = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
         result = api_pb2.GenericResult(status=status)
         await stream.send_message(api_pb2.SandboxWaitResponse(result=result))
 
+    async def SandboxGetTaskIdV2(self, stream: Any) -> None:
+        asked = await _take(stream)
+        name = _inside(asked.sandbox_id)
+        if not self._cloud.is_alive(name):
+            raise _no(Refused("not_found", 404, ""))
+        found = api_pb2.SandboxGetTaskIdResponse(task_id=f"ta-{name}")
+        await stream.send_message(found)
+
+    async def SandboxTagsGetV2(self, stream: Any) -> None:
+        asked = await _take(stream)
+        tags = self._tags.get(_inside(asked.sandbox_id), [])
+        found = api_pb2.SandboxTagsGetResponse(tags=[_tag(*tag) for tag in tags])
+        await stream.send_message(found)
+
     async def SandboxTerminateV2(self, stream: Any) -> None:
         asked = await _take(stream)
         self._check(stream)
-        if not await _said(self._cloud.destroy(asked.sandbox_id)):
+        if not await _said(self._cloud.destroy(_inside(asked.sandbox_id))):
             raise _no(Refused("not_found", 404, ""))
         await stream.send_message(api_pb2.SandboxTerminateResponse())
 
     async def SandboxGetCommandRouterAccess(self, stream: Any) -> None:
         asked = await _take(stream)
-        name = asked.sandbox_id or asked.task_id.removeprefix("ta-")
+        name = _inside(asked.sandbox_id or asked.task_id)
         if not self._cloud.is_alive(name):
             raise _no(Refused("not_found", 404, ""))
         way = self._way()
@@ -160,7 +184,7 @@ class Standin:
 
     async def TaskExecStart(self, stream: Any) -> None:
         asked = await _take(stream)
-        name = asked.task_id.removeprefix("ta-")
+        name = _inside(asked.task_id)
         if not self._cloud.is_alive(name):
             raise _no(Refused("not_found", 404, ""))
         limit_s = float(asked.timeout_secs or 60)
@@ -232,6 +256,15 @@ async def _said(asking: Awaitable[Any]) -> Any:
         raise _no(refused) from None
     except asyncio.CancelledError:
         raise
+
+
+def _tag(key: str, value: str) -> Any:
+    return api_pb2.SandboxTag(tag_name=key, tag_value=value)
+
+
+def _inside(name: str) -> str:
+    """The world's id out of a sandbox's or its task's."""
+    return name.removeprefix("sb-").removeprefix("ta-")
 
 
 def _no(refused: Refused) -> GRPCError:

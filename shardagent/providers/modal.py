@@ -11,7 +11,7 @@ import asyncio
 import importlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from shardagent.errors import Cause, ConfigError, Origin, ProviderError
 from shardagent.providers import witness
@@ -34,6 +34,7 @@ APP = "holdfast"
 IMAGE = "node:22-slim"
 URL = "https://api.modal.com"
 LISTED_MAX = 1_000_000
+TAGS_IN_FLIGHT = 50
 _STATUSES = {
     "UNAUTHENTICATED": 401,
     "PERMISSION_DENIED": 403,
@@ -163,26 +164,32 @@ class ModalProvider:
         self._sandboxes.pop(provider_id, None)
 
     async def list(self, labels: Mapping[str, str]) -> list[Listed]:
+        """Those of our app. The SDK's listing tells no tags: each is asked for its."""
         await self._open()
-        found: list[Listed] = []
+        sandboxes = await self._ask("list", self._listing(labels))
+        room = asyncio.Semaphore(TAGS_IN_FLIGHT)
 
-        async def every() -> None:
-            listing = self._modal.Sandbox.list.aio(
-                app_id=self._app.app_id, tags=dict(labels), client=self._client
-            )
-            async for sandbox in listing:
-                tags = await sandbox.get_tags.aio() if not labels else dict(labels)
-                found.append(Listed(sandbox.object_id, tags))
-                if len(found) >= LISTED_MAX:
-                    return
+        async def tags(sandbox: Any) -> Listed:
+            async with room:
+                return Listed(sandbox.object_id, await sandbox.get_tags.aio())
 
-        await self._ask("list", every())
-        return found
+        tagging = asyncio.gather(*(tags(sandbox) for sandbox in sandboxes))
+        return list(await self._ask("list", tagging))
+
+    async def _listing(self, labels: Mapping[str, str]) -> Sequence[Any]:
+        found: Any = []
+        async for sandbox in self._modal.Sandbox.list.aio(
+            app_id=self._app.app_id, tags=dict(labels), client=self._client
+        ):
+            found.append(sandbox)
+            if len(found) >= LISTED_MAX:
+                break
+        return cast(Sequence[Any], found)
 
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await self._ask("close", client._close.aio())
+            await self._ask("close", client.close.aio())
 
     async def _open(self) -> None:
         """The channel, the app and the image: once, before anything is measured."""
