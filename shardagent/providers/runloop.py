@@ -67,7 +67,7 @@ class RunloopProvider(RestProvider):
             "POST",
             "/v1/devboxes",
             sent=sent,
-            json=self._order(wanted),
+            json=order_of(wanted),
             # Its SDK gives each create a key; without one a proxy's re-send makes two.
             headers={"x-request-id": str(uuid7())},
         )
@@ -129,24 +129,26 @@ class RunloopProvider(RestProvider):
                 return
             params["starting_after"] = text_of(rows[-1], "id")
 
-    def _order(self, wanted: Wanted) -> dict[str, Any]:
-        spec = wanted.spec
-        cpu, memory_mb = float(str(spec["cpu"])), int(str(spec["memory_mb"]))
-        launch: dict[str, Any] = {
-            "keep_alive_time_seconds": wanted.ttl_s,
-            "resource_size_request": _SIZES.get((cpu, memory_mb), "CUSTOM_SIZE"),
-        }
-        if launch["resource_size_request"] == "CUSTOM_SIZE":
-            launch["custom_cpu_cores"] = cpu
-            launch["custom_gb_memory"] = max(1, round(memory_mb / 1_024))
-        order: dict[str, Any] = {
-            "name": f"hf-{wanted.labels.get('run', '')}-{wanted.sandbox}",
-            "metadata": dict(wanted.labels),
-            "launch_parameters": launch,
-        }
-        if spec.get("image"):
-            order["blueprint_name"] = spec["image"]
-        return order
+
+def order_of(wanted: Wanted) -> dict[str, Any]:
+    """What the vendor is asked for; the same by REST and by its SDK."""
+    spec = wanted.spec
+    cpu, memory_mb = float(str(spec["cpu"])), int(str(spec["memory_mb"]))
+    launch: dict[str, Any] = {
+        "keep_alive_time_seconds": wanted.ttl_s,
+        "resource_size_request": _SIZES.get((cpu, memory_mb), "CUSTOM_SIZE"),
+    }
+    if launch["resource_size_request"] == "CUSTOM_SIZE":
+        launch["custom_cpu_cores"] = cpu
+        launch["custom_gb_memory"] = max(1, round(memory_mb / 1_024))
+    order: dict[str, Any] = {
+        "name": f"hf-{wanted.labels.get('run', '')}-{wanted.sandbox}",
+        "metadata": dict(wanted.labels),
+        "launch_parameters": launch,
+    }
+    if spec.get("image"):
+        order["blueprint_name"] = spec["image"]
+    return order
 
 
 def uuid7() -> UUID:
