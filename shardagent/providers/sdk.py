@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -22,6 +23,7 @@ WITNESS_TIMEOUT_S = 30.0
 LISTED_MAX = 1_000_000
 # How vendors' SDKs and the HTTP libraries under them name a way that did not open.
 _NETWORK = ("connect", "network", "readerror", "writeerror", "protocol", "transport")
+_STATUS = re.compile(r"^(?:\D{0,40}status |Error code: )?([45]\d\d)\b")
 _GONE = ("notfound", "notrunning", "terminated")
 
 Value = TypeVar("Value")
@@ -99,7 +101,8 @@ class SdkProvider:
                 found = getattr(holder, name, None)
                 if isinstance(found, int):
                     return found
-        return None
+        said = _STATUS.search(str(error))  # some say it in words alone
+        return int(said[1]) if said else None
 
     def failed(self, verb: str, error: Exception) -> ProviderError:
         """An exception of the SDK, classed."""

@@ -120,6 +120,6 @@ class VercelSdkProvider(SdkProvider):
     async def _sandbox(self, provider_id: str) -> Any:
         found = self._sandboxes.get(provider_id)
         if found is None:
-            getting = self._client.get_sandbox(name=provider_id, resume=False)
+            getting = self._client.get_sandbox(name=provider_id)
             found = await self.ask("execute", getting)
         return found
