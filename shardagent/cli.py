@@ -1,5 +1,7 @@
 """The command line: `shardagent --site URL --run CODE --host N --spool DIR`.
 
+`shardagent conformance PROVIDER` runs an adapter through conformance.py instead.
+
 The environment holds HOLDFAST_AGENT_TOKEN. Three more variables are for tests alone:
 HOLDFAST_TEST_CLOCK_OFFSET_US and HOLDFAST_TEST_CLOCK_DRIFT_PPM make the clock wrong
 (one number, or a comma-separated list by host index: clock.py), HOLDFAST_TEST_FAULT
@@ -21,6 +23,7 @@ from pathlib import Path
 
 from shardagent import __version__
 from shardagent.agent import Agent, Options
+from shardagent.check import main as conforms
 from shardagent.errors import ShardAgentError
 
 TOKEN = "HOLDFAST_AGENT_TOKEN"
@@ -29,12 +32,15 @@ STATUS_CONFIG = 2  # started with something it cannot use, or refused at the doo
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one agent process; its exit status."""
+    words = [*(sys.argv[1:] if argv is None else argv)]
+    if words[:1] == ["conformance"]:
+        return conforms(words[1:])
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(words)
     token = os.environ.pop(TOKEN, "")  # not for the children of a Provider adapter
     if not token:
         print(f"shardagent: {TOKEN} is not set", file=sys.stderr)

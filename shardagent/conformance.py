@@ -46,11 +46,14 @@ class Failed(Exception):
 class Sendings:
     """Counts the calls of `sent`, and when they came (s, monotonic)."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[], None] | None = None) -> None:
         self.at: list[float] = []
+        self._tell = tell
 
     def __call__(self) -> None:
         self.at.append(time.monotonic())
+        if self._tell is not None:
+            self._tell()
 
 
 class Conformance:
@@ -116,9 +119,7 @@ class Conformance:
         wrong = {e.name: "wrong-" + secrets.token_hex(12) for e in entries if e.secret}
         if not wrong:
             return "this Provider has no keys"
-        other = self._open(
-            self._plan.provider, {**self._config, **wrong}, self._plan
-        )
+        other = self._open(self._plan.provider, {**self._config, **wrong}, self._plan)
         try:
             await other.list({"run": self._run})
         except ProviderError as error:
@@ -223,10 +224,12 @@ class Conformance:
         return f"{len(sent_s)} made, {refused} refused, sent in {last_s * 1e3:.0f} ms"
 
     async def _cancel(self) -> str:
-        sendings = Sendings()
+        sending = asyncio.Event()
+        sendings = Sendings(sending.set)
         creating = asyncio.ensure_future(self._make(sendings))
-        while not sendings.at and not creating.done():
-            await asyncio.sleep(0)
+        waiting = asyncio.ensure_future(sending.wait())
+        await asyncio.wait({creating, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
         began = time.monotonic()
         creating.cancel()
         with _quiet():

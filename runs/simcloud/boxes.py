@@ -15,7 +15,7 @@ BOXES_MAX = 2_000_000  # asked for over the life of one stand-in
 
 @dataclass(slots=True, eq=False)
 class Box:
-    """One sandbox asked for: its id at the vendor, and in the world once it is there."""
+    """One sandbox asked for: the vendor's id, and the world's once it is there."""
 
     id: str
     name: str

@@ -46,7 +46,7 @@ async def serve(cloud: Cloud, host: str, port: int) -> tuple[str, Callable[[], A
     standin = Standin(cloud)
     server = Server([_whole(api_grpc.ModalClientBase, standin), _router(standin)])
     await server.start(host, port)
-    sockets = server._server.sockets  # type: ignore[union-attr]  # port 0 is asked for
+    sockets = server._server.sockets  # no other way to learn a free port
     where = sockets[0].getsockname()
     cloud.url = f"http://{where[0]}:{where[1]}"
 
@@ -88,9 +88,7 @@ class Standin:
 
     async def ImageFromId(self, stream: Any) -> None:
         asked = await _take(stream)
-        await stream.send_message(
-            api_pb2.ImageFromIdResponse(image_id=asked.image_id)
-        )
+        await stream.send_message(api_pb2.ImageFromIdResponse(image_id=asked.image_id))
 
     async def ImageGetOrCreate(self, stream: Any) -> None:
         await _take(stream)
@@ -117,7 +115,7 @@ class Standin:
             api_pb2.SandboxCreateV2Response(
                 sandbox_id=f"sb-{made}",
                 task_id=f"ta-{made}",
-                command_router_access=self._way()
+                command_router_access=self._way(),
             )
         )
 

@@ -28,7 +28,14 @@ TOOLBOX = "https://proxy.app.daytona.io/toolbox"  # unless a create says otherwi
 LOOK_S = 0.1  # between two looks at a sandbox that is not started yet
 PAGE = 200
 _COMING = frozenset(
-    {"creating", "restoring", "starting", "pulling_snapshot", "pending_build", "unknown"}
+    {
+        "creating",
+        "restoring",
+        "starting",
+        "pulling_snapshot",
+        "pending_build",
+        "unknown",
+    }
     | {"building_snapshot", "resuming"}
 )
 _OVER = frozenset({"destroyed", "destroying", "archived", "error", "build_failed"})
@@ -52,7 +59,9 @@ class DaytonaProvider(RestProvider):
     )
     rules = (
         Rule(Cause.CAPACITY, r"no available runners?"),
-        Rule(Cause.NOT_FOUND, r"not (running|started)|is stopped|no IP", (400, 409, 502)),
+        Rule(
+            Cause.NOT_FOUND, r"not (running|started)|is stopped|no IP", (400, 409, 502)
+        ),
         Rule(Cause.INVALID_REQUEST, r"snapshot.{0,80}not found", (404,)),
     )
 

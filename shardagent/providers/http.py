@@ -180,7 +180,8 @@ class Http:
         text = self._scrubber.clean(f"{_kind(error)}: {error}")
         if isinstance(error, OSError) and error.errno in _OURS:
             return ProviderError(Cause.HARNESS, Origin.HARNESS, text)
-        if isinstance(error, aiohttp.InvalidURL | ValueError):
+        # A certificate that does not fit is a ValueError, too.
+        if isinstance(error, ValueError) and not isinstance(error, OSError):
             return ProviderError(Cause.HARNESS, Origin.HARNESS, text)
         if isinstance(error, aiohttp.ClientResponseError):  # not HTTP
             return ProviderError(Cause.PROVIDER_ERROR, Origin.PROVIDER, text)

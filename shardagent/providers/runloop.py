@@ -109,7 +109,9 @@ class RunloopProvider(RestProvider):
         if done.get("status") != "completed":
             text = f"the command is still {done.get('status')}"
             raise ProviderError(Cause.TIMEOUT, Origin.PROVIDER, text)
-        return answer_of(done.get("exit_status"), done.get("stdout"), done.get("stderr"))
+        return answer_of(
+            done.get("exit_status"), done.get("stdout"), done.get("stderr")
+        )
 
     async def destroy(self, provider_id: str, sent: Sent) -> None:
         path = f"/v1/devboxes/{provider_id}/shutdown"

@@ -60,7 +60,7 @@ class TensorlakeSdkProvider(SdkProvider):
     async def execute(
         self, provider_id: str, command: Sequence[str], sent: Sent, timeout_s: float
     ) -> Answer:
-        sandbox = self._sandboxes.get(provider_id)
+        sandbox: Any = self._sandboxes.get(provider_id)
         if sandbox is None:
             joining = self._client.connect(provider_id, proxy_url=self._proxy)
             sandbox = await self.ask("execute", joining)
@@ -82,4 +82,6 @@ class TensorlakeSdkProvider(SdkProvider):
     async def list(self, labels: Mapping[str, str]) -> list[Listed]:
         listed: Any = await self.ask("list", self._client.list())
         rows = [(one.sandbox_id, labels_of(one.name or "")) for one in listed]
-        return [Listed(i, own) for i, own in rows if own and labels.items() <= own.items()]
+        return [
+            Listed(i, own) for i, own in rows if own and labels.items() <= own.items()
+        ]

@@ -73,7 +73,12 @@ class VercelProvider(RestProvider):
             if spec.get(field):
                 order[field] = spec[field]
         reply = await self.http.ask(
-            "create", "POST", "/v3/sandboxes", sent=sent, json=order, params=self._team()
+            "create",
+            "POST",
+            "/v3/sandboxes",
+            sent=sent,
+            json=order,
+            params=self._team(),
         )
         made = _sandbox(reply)
         name = text_of(made, "name")

@@ -19,7 +19,9 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def serving(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+async def serving(
+    serve: Serve, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await serve(reader, writer)
@@ -50,12 +52,11 @@ def head(status: str, length: int, kind: str = "application/json") -> str:
     return "\r\n".join(lines) + "\r\n\r\n"
 
 
-async def failure(base: str, **options: object) -> ProviderError:
+async def failure(base: str) -> ProviderError:
     http = Http(base, {"X-Key": SECRET}, secrets=[SECRET])
     try:
         with pytest.raises(ProviderError) as caught:
-            reply = await http.ask("create", "POST", "/", json={})
-            reply.object()
+            (await http.ask("create", "POST", "/", json={})).object()
     finally:
         await http.close()
     return caught.value
@@ -106,15 +107,15 @@ HTML = "<html><body><h1>503 Service Unavailable</h1></body></html>"
             "not HTTP",
         ),
         (
-            saying(
-                "HTTP/1.1 429 Slow\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
-            ),
+            saying("HTTP/1.1 429 Slow\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"),
             Cause.RATE_LIMITED,
             Origin.PROVIDER,
             "Retry-After: 7",
         ),
         (
-            saying("HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"),
+            saying(
+                "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"
+            ),
             Cause.PROVIDER_ERROR,
             Origin.PROVIDER,
             "",

@@ -11,7 +11,7 @@ from shardagent.errors import Cause
 from shardagent.providers.taxonomy import Rule, cause_of, words_of
 
 A, Q, R, C = Cause.AUTH, Cause.QUOTA, Cause.RATE_LIMITED, Cause.CAPACITY
-I, N, P, T = (
+BAD, N, P, T = (
     Cause.INVALID_REQUEST,
     Cause.NOT_FOUND,
     Cause.PROVIDER_ERROR,
@@ -20,24 +20,24 @@ I, N, P, T = (
 
 # (verb, status, words, cause): true of every vendor.
 EVERYWHERE = [
-    ("create", 400, "field cpu must be a number", I),
+    ("create", 400, "field cpu must be a number", BAD),
     ("create", 400, "Invalid API key", A),
     ("create", 401, "Unauthorized", A),
     ("create", 402, "Payment required", Q),
     ("create", 403, "forbidden", A),
     ("create", 403, "quota exceeded for this organization", Q),
     ("create", 403, "rate limit exceeded", R),
-    ("create", 404, "no such image", I),
-    ("list", 404, "no such route", I),
+    ("create", 404, "no such image", BAD),
+    ("list", 404, "no such route", BAD),
     ("execute", 404, "not found", N),
     ("destroy", 404, "not found", N),
     ("execute", 410, "gone", N),
-    ("create", 405, "method not allowed", I),
+    ("create", 405, "method not allowed", BAD),
     ("create", 408, "request timeout", T),
-    ("create", 409, "a sandbox with this name exists", I),
+    ("create", 409, "a sandbox with this name exists", BAD),
     ("create", 409, "limit reached for your plan", Q),
-    ("create", 413, "too large", I),
-    ("create", 422, "memory_mb: not a valid value", I),
+    ("create", 413, "too large", BAD),
+    ("create", 422, "memory_mb: not a valid value", BAD),
     ("create", 429, "Too Many Requests", R),
     ("create", 429, "", R),
     ("create", 429, "Rate limit exceeded, retry later (Retry-After: 3)", R),
@@ -59,7 +59,7 @@ EVERYWHERE = [
 OF_VENDORS = [
     ("e2b", "execute", 502, "The sandbox was not found", N),
     ("e2b", "execute", 502, "The sandbox is running but port is not open", P),
-    ("e2b", "create", 404, "template 'nope' not found", I),
+    ("e2b", "create", 404, "template 'nope' not found", BAD),
     (
         "e2b",
         "create",
@@ -73,10 +73,10 @@ OF_VENDORS = [
     ("daytona", "create", 403, "Total memory limit exceeded. Maximum allowed: 20.", Q),
     ("daytona", "create", 403, "Organization is suspended: Depleted credits", Q),
     ("daytona", "create", 429, "ThrottlerException: Too Many Requests", R),
-    ("daytona", "create", 404, "Snapshot node-99 not found. Did you add it?", I),
+    ("daytona", "create", 404, "Snapshot node-99 not found. Did you add it?", BAD),
     ("daytona", "execute", 400, "Sandbox is not running", N),
     ("runloop", "create", 429, "Account concurrent devbox limit reached", Q),
-    ("runloop", "create", 404, "Blueprint x not found", I),
+    ("runloop", "create", 404, "Blueprint x not found", BAD),
     ("runloop", "execute", 400, "Devbox is not running: shutdown", N),
     ("vercel", "execute", 410, "The sandbox session has stopped (sandbox_stopped)", N),
     ("vercel", "execute", 422, "sandbox is stopping", N),
@@ -102,7 +102,9 @@ def test_a_vendors_own_words(
     assert cause_of(verb, status, words, rules_of(vendor)) is cause
 
 
-@pytest.mark.parametrize("vendor", ["e2b", "daytona", "runloop", "tensorlake", "vercel"])
+@pytest.mark.parametrize(
+    "vendor", ["e2b", "daytona", "runloop", "tensorlake", "vercel"]
+)
 @pytest.mark.parametrize(
     ("verb", "status", "words", "cause"),
     [row for row in EVERYWHERE if row[1] in (401, 403, 429, 500, 503) and row[2]],

@@ -28,12 +28,20 @@ def run(shell: str, command: list[str]) -> Answer:
     return Answer(done.returncode, done.stdout)
 
 
+def group_of(folder: str) -> int:
+    """The witness's own process group, once setsid has given it one: never ours."""
+    pid = int((Path(folder) / "p").read_text())
+    limit = time.monotonic() + 5
+    while os.getpgid(pid) != pid:
+        assert time.monotonic() < limit
+    return pid
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[str]:
     yield str(tmp_path / "w")
-    pid = tmp_path / "w" / "p"
-    if pid.exists():
-        os.killpg(os.getpgid(int(pid.read_text())), signal.SIGKILL)
+    if (tmp_path / "w" / "p").exists():
+        os.killpg(group_of(str(tmp_path / "w")), signal.SIGKILL)
 
 
 def ask(shell: str, folder: str, *command: str) -> Answer:
@@ -64,7 +72,7 @@ def test_a_failing_command_keeps_its_status_and_the_witness_its_word(
 
 def test_a_stopped_witness_ticks_no_more(folder: str) -> None:
     run("sh", witness.start_command(NONCE, folder))
-    group = os.getpgid(int((Path(folder) / "p").read_text()))
+    group = group_of(folder)
     os.killpg(group, signal.SIGSTOP)
     before = (Path(folder) / "t").read_text()
     waited = time.monotonic() + 0.8
@@ -83,8 +91,7 @@ def test_a_witness_that_died_says_nothing_and_nobody_waits_for_it(
     folder: str,
 ) -> None:
     run("sh", witness.start_command(NONCE, folder))
-    pid = int((Path(folder) / "p").read_text())
-    os.killpg(os.getpgid(pid), signal.SIGKILL)
+    os.killpg(group_of(folder), signal.SIGKILL)
     (Path(folder) / "p").write_text("4194305\n")  # no process has this number
     assert ask("sh", folder).digest is None
     (Path(folder) / "p").unlink()
