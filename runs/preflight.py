@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from runs import credentials, worlds
@@ -116,7 +116,8 @@ def for_operator(user: User, plan: Plan, credential: Credential | None) -> Prefl
     taken = turn.filter(until__lt=now).update(until=until)
     if not taken:
         try:
-            PreflightTurn.objects.create(operator=user, until=until)
+            with transaction.atomic():
+                PreflightTurn.objects.create(operator=user, until=until)
         except IntegrityError:
             text = "a preflight of yours is under way; wait until it has ended"
             raise StateError(text) from None
