@@ -44,7 +44,7 @@ def test_a_run_at_the_stand_in_is_simulated_and_certified(site: Site) -> None:
 def test_nothing_a_run_wrote_holds_the_secret_it_used(
     site: Site, tmp_path: Path
 ) -> None:
-    with standin("e2b", tmp_path, create_errors=3) as config:
+    with standin("e2b", tmp_path, 20, create_errors=3) as config:
         code = _through_a_credential(site, config["endpoint"])
         run = site.until_state(code, "sealed")
         assert run["outcomes"]["failed"] == 3

@@ -20,12 +20,14 @@ END_S = 20
 
 
 @contextmanager
-def standin(vendor: str, folder: Path, **world: Any) -> Iterator[dict[str, str]]:
+def standin(
+    vendor: str, folder: Path, sandboxes: int = 1_000, **world: Any
+) -> Iterator[dict[str, str]]:
     """The adapter's configuration for it; `world` as in a Plan."""
     config = {
         "run": "alpha-1",
         "seed": 7,
-        "sandbox_count": 1_000,
+        "sandbox_count": sandboxes,
         "shard_count": 10,
         "world": {"profile": "e2b", "latency_scale": 0.3, "exec_ms": 2, **world},
         "vendor": vendor,
