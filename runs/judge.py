@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from runs import statistics, verdict
-from runs.clickhouse import causes, latency, rig, sandboxes, shards, summary
+from runs.clickhouse import (
+    causes,
+    latency,
+    observed,
+    rig,
+    sandboxes,
+    shards,
+    summary,
+)
 from runs.clickhouse.certificate import certificate
 from runs.clickhouse.facts import RunFacts, run_facts
 from runs.clickhouse.steps import highest_held, steps
@@ -42,6 +50,7 @@ def judge(plan: Plan) -> dict[str, Any]:
     found["verdict"] = judge_rig(facts, plan, found)
     found["labels"] = labels(plan)
     found["certificate"] = certified(facts)
+    found["observed"] = asdict(observed.observed(facts))
     found["instants"] = {
         "t0_us": facts.t0_us,
         "t_hold_us": facts.t_hold_us,

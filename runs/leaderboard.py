@@ -28,13 +28,15 @@ def ranked_launches(now: datetime) -> int:
 
 def board_json(board: Board, plans: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A board as the API gives it; plans: class id → a Plan of that class."""
-    plan = plans.get(board.class_id, {})
+    plan = plans.get(board.class_id.partition("-")[0], {})
     return {
         "class": board.class_id,
         "target": plan.get("target"),
         "load": plan.get("load"),
         "hold_s": plan.get("hold_s"),
         "spec": plan.get("spec"),
+        "observed": {"cpus": board.cpus, "memory_bytes": board.memory_bytes},
+        "latency_compared": board.latency_compared,
         "items": [
             {
                 "rank": place.rank,
@@ -44,6 +46,7 @@ def board_json(board: Board, plans: dict[str, dict[str, Any]]) -> dict[str, Any]
                     None if place.low is None else [place.low, place.high]
                 ),
                 "tti_p99_us": place.tti_p99_us,
+                "connect_us": place.connect_us,
                 "used": len(place.used),
                 "launched": len(place.launched),
                 "label": place.label,
@@ -74,6 +77,7 @@ def _launch(run: Run) -> Launch:
     outcomes = summary.get("outcomes", {})
     held = summary.get("held")
     tti = summary.get("latency", {}).get("tti", {})
+    observed = summary.get("observed") or {}
     assert run.launched_at is not None
     return Launch(
         code=run.code,
@@ -89,6 +93,9 @@ def _launch(run: Run) -> Launch:
         harness=outcomes.get("unobserved", 0) + outcomes.get("not_attempted", 0),
         tti_p99_us=tti.get("p99_us"),
         barred=_barred(run, summary.get("labels", [])),
+        cpus=observed.get("cpus"),
+        memory_bytes=observed.get("memory_bytes"),
+        connect_us=observed.get("connect_us"),
         by_shard=tuple((value, n) for value, n in (held or {}).get("by_shard", ())),
     )
 

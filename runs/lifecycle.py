@@ -92,7 +92,8 @@ def arm(run: Run, hosts: int) -> bool:
 
 def release(run: Run, t0_us: int, why: str, leftovers: int | None = None) -> bool:
     """Set T0. leftovers: our own sandboxes of earlier Runs; None where unknown."""
-    lines: list[dict[str, Any]] = [{"kind": "released", "t0_us": t0_us}]
+    released = {"kind": "released", "t0_us": t0_us, "previous_us": _previous_us(run)}
+    lines: list[dict[str, Any]] = [released]
     if leftovers is not None:
         lines.append({"kind": "leftovers", "count": leftovers})
     return _change(
@@ -103,6 +104,16 @@ def release(run: Run, t0_us: int, why: str, leftovers: int | None = None) -> boo
         lines=lines,
         t0_us=t0_us,
     )
+
+
+def _previous_us(run: Run) -> int | None:
+    """When the site's last Run at this Provider let go of its sandboxes."""
+    earlier = Run.objects.filter(provider=run.provider, t0_us__isnull=False)
+    latest = earlier.exclude(pk=run.pk).aggregate(
+        end=Max("t_destroy_us"), start=Max("t0_us")
+    )
+    known = [at_us for at_us in latest.values() if at_us is not None]
+    return max(known, default=None)
 
 
 def abandon(run: Run, why: str) -> bool:

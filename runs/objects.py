@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 
 from runs.errors import ObjectsError
+from runs.presign import presigned
 
 RETRIES_MAX = 3  # a tick a second later tries again in any case
 OBJECT_BYTES_MAX = 64 * 1024 * 1024  # of one object read whole
@@ -177,6 +178,13 @@ def put_url(key: str, lifetime_s: int) -> str:
             Params={"Bucket": settings.S3_BUCKET, "Key": key},
             ExpiresIn=min(lifetime_s, 7 * 24 * 3600),
         )
+    )
+
+
+def put_urls(keys: Sequence[str], lifetime_s: int) -> list[str]:
+    """The same for many keys at once."""
+    return presigned(
+        keys, settings.S3_SECRET_ACCESS_KEY, lambda key: put_url(key, lifetime_s)
     )
 
 

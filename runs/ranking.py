@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 WINDOW_DAYS = 30
 RUNS_MIN = 3  # on as many days, else "few runs"
+OBSERVED_TOLERANCE = 0.10  # of CPUs and of memory, within one class
+CONNECT_SPREAD_MAX_US = 10_000  # beyond it latencies are not compared
 HARNESS_SHARE_MAX = 0.02  # of the target; above it the Run leaves its class
 RESAMPLES = 1_000
 _CLASS_KEYS = (
@@ -58,6 +60,9 @@ class Launch:
     tti_p99_us: int | None
     barred: tuple[str, ...] = ()  # why it may not count: quota-bound, no witness …
     by_shard: tuple[tuple[int, int], ...] = ()  # held in a Shard, so many Shards
+    cpus: float | None = None  # observed in its sandboxes; None where none said so
+    memory_bytes: int | None = None
+    connect_us: int | None = None  # one round trip to the Provider
 
     @property
     def used(self) -> bool:
@@ -68,6 +73,11 @@ class Launch:
             and not self.barred
             and self.harness <= HARNESS_SHARE_MAX * self.target
         )
+
+    @property
+    def observed(self) -> bool:
+        """Its sandboxes said what they are."""
+        return self.cpus is not None and self.memory_bytes is not None
 
     @property
     def share_held(self) -> float:
@@ -82,13 +92,17 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A Provider's line in one class. low and high bound the median share (95 %)."""
+    """A Provider's line in one class. low and high bound the median share (95 %).
+
+    connect_us is the median over its used Runs; None where a Run does not know it.
+    """
 
     provider: str
     share_held: float | None
     low: float | None
     high: float | None
     tti_p99_us: int | None
+    connect_us: int | None
     used: Sequence[Launch]
     launched: Sequence[Launch]
     label: str | None
@@ -97,8 +111,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Board:
+    """One class; where latency_compared is False its Runs are too far apart for it."""
+
     class_id: str
     places: Sequence[Place] = field(default_factory=list)
+    cpus: float | None = None  # observed in the first Run of the class
+    memory_bytes: int | None = None
+    latency_compared: bool = True
 
 
 def class_of(plan: Mapping[str, Any]) -> str:
@@ -111,25 +130,86 @@ def class_of(plan: Mapping[str, Any]) -> str:
 def boards(launches: Iterable[Launch], today: int) -> list[Board]:
     """One Board a class, the largest target first; Places in order of rank."""
     recent = [x for x in launches if today - WINDOW_DAYS < x.day <= today]
-    by_class: dict[str, dict[str, list[Launch]]] = {}
-    for launch in recent:
-        provider = by_class.setdefault(launch.class_id, {})
-        provider.setdefault(launch.provider, []).append(launch)
+    by_class: dict[str, list[Launch]] = {}
+    for launch in sorted(recent, key=lambda x: (x.day, x.code)):
+        by_class.setdefault(launch.class_id, []).append(launch)
     found = [
-        Board(class_id, _ranked([_place(p, rows) for p, rows in providers.items()]))
-        for class_id, providers in by_class.items()
+        _board(class_id, group)
+        for class_id, rows in by_class.items()
+        for group in _alike(rows)
     ]
     return sorted(found, key=lambda b: (-_target(b), b.class_id))
+
+
+def _alike(launches: list[Launch]) -> list[list[Launch]]:
+    """Split a class by what was observed: each group is alike to its first Run.
+
+    A Run that observed nothing, as it never held, is listed with its Provider's others.
+    """
+    groups: list[list[Launch]] = []
+    for launch in (x for x in launches if x.observed):
+        home = next((g for g in groups if _same_machine(g[0], launch)), None)
+        if home is None:
+            groups.append([launch])
+        else:
+            home.append(launch)
+    unseen = [x for x in launches if not x.observed and x.used]
+    if unseen:  # of a record that does not say: alike to none that does
+        groups.append(unseen)
+    for launch in (x for x in launches if not x.observed and not x.used):
+        own = (g for g in groups if any(x.provider == launch.provider for x in g))
+        home = next(own, None) or next(iter(groups), None)
+        if home is None:
+            groups.append([launch])
+        else:
+            home.append(launch)
+    return groups
+
+
+def _same_machine(one: Launch, other: Launch) -> bool:
+    pairs = ((one.cpus, other.cpus), (one.memory_bytes, other.memory_bytes))
+    return all(
+        a is not None and b is not None and abs(a - b) <= OBSERVED_TOLERANCE * a
+        for a, b in pairs
+    )
+
+
+def _board(class_id: str, launches: list[Launch]) -> Board:
+    by_provider: dict[str, list[Launch]] = {}
+    for launch in launches:
+        by_provider.setdefault(launch.provider, []).append(launch)
+    places = [_place(p, rows) for p, rows in by_provider.items()]
+    first = launches[0]
+    if first.cpus is not None and first.memory_bytes is not None:
+        class_id += f"-{first.cpus:g}c{first.memory_bytes >> 20}m"
+    compared = _comparable(places)
+    return Board(
+        class_id,
+        _ranked(places, by_latency=compared),
+        first.cpus,
+        first.memory_bytes,
+        compared,
+    )
+
+
+def _comparable(places: Sequence[Place]) -> bool:
+    """Whether the round trips of all that have a latency lie near one another."""
+    trips = [p.connect_us for p in places if p.tti_p99_us is not None]
+    known = [trip for trip in trips if trip is not None]
+    return not known or max(known) - min(known) <= CONNECT_SPREAD_MAX_US
 
 
 def _place(provider: str, launched: list[Launch]) -> Place:
     launched = sorted(launched, key=lambda x: (x.day, x.code))
     used = [launch for launch in launched if launch.used]
     if not used:
-        return Place(provider, None, None, None, None, (), launched, "no VALID Run")
+        return Place(
+            provider, None, None, None, None, None, (), launched, "no VALID Run"
+        )
     shares = [launch.share_held for launch in used]
     low, high = _interval(used)
     ttis = [x.tti_p99_us for x in used if x.tti_p99_us is not None]
+    trips = [x.connect_us for x in used if x.connect_us is not None]
     few = len(used) < RUNS_MIN or len({x.day for x in used}) < RUNS_MIN
     return Place(
         provider=provider,
@@ -137,6 +217,7 @@ def _place(provider: str, launched: list[Launch]) -> Place:
         low=low,
         high=high,
         tti_p99_us=int(median(ttis)) if ttis else None,
+        connect_us=int(median(trips)) if len(trips) == len(used) else None,
         used=used,
         launched=launched,
         label="few runs" if few else None,
@@ -165,8 +246,11 @@ def _by_hosts(launch: Launch, draw: np.random.Generator) -> npt.NDArray[np.float
     return found
 
 
-def _ranked(places: list[Place]) -> list[Place]:
-    """Rank = 1 + the number of Providers that are wholly better."""
+def _ranked(places: list[Place], *, by_latency: bool) -> list[Place]:
+    """Rank = 1 + the number of Providers that are wholly better.
+
+    Among equals the quicker comes first, where that may be said.
+    """
     ranked = []
     for place in places:
         rank = None
@@ -181,15 +265,16 @@ def _ranked(places: list[Place]) -> list[Place]:
             ]
             rank = 1 + len(better)
         ranked.append(replace(place, rank=rank))
-    return sorted(ranked, key=_order)
+    return sorted(ranked, key=lambda place: _order(place, by_latency))
 
 
-def _order(place: Place) -> tuple[int, float, int, str]:
+def _order(place: Place, by_latency: bool) -> tuple[int, float, int, str]:
     unranked = 10**9
+    tti_us = place.tti_p99_us if by_latency else None
     return (
         place.rank if place.rank is not None else unranked,
         -(place.share_held if place.share_held is not None else -1),
-        place.tti_p99_us if place.tti_p99_us is not None else unranked * 1_000,
+        tti_us if tti_us is not None else unranked * 1_000,
         place.provider,
     )
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Min, Q, QuerySet, Sum
 
 from runs import claims, hosts, lifecycle, objects, prices, reaper, worlds
 from runs.barrier import Decision, decide, instant_ahead_us
@@ -128,7 +128,7 @@ def _arming(run: Run) -> None:
         case Decision.RELEASE:
             leftovers = reaper.leftovers(run, plan)
             now = lifecycle.now_us(run)
-            t0 = instant_ahead_us(now, 1.0, RELEASE_AHEAD_S)
+            t0 = instant_ahead_us(now, _beat_s(run, now), RELEASE_AHEAD_S)
             lifecycle.release(run, t0, verdict.why, leftovers)
         case Decision.ABANDON:
             lifecycle.abandon(run, verdict.why)
@@ -136,8 +136,16 @@ def _arming(run: Run) -> None:
             pass
 
 
+def _beat_s(run: Run, now_us: int) -> float:
+    """How long it takes to be heard by every agent: as of late, at least 1 s."""
+    recent_us = now_us - round(SILENT_INTERVALS * ARMING_BEAT_S * 1e6)
+    heard = current(run).filter(finished="", heard_at_us__gte=recent_us)
+    oldest_us = heard.aggregate(oldest=Min("heard_at_us"))["oldest"] or now_us
+    return max(ARMING_BEAT_S, 2 * (now_us - oldest_us) / 1e6)
+
+
 def _replace_lost(run: Run, plan: Plan) -> None:
-    lost = [a for a in current(run) if _liveness(run, plan, a) is Liveness.LOST]
+    lost = _lost(run, plan)
     if lost:
         hosts.replace(run, lost)
 
@@ -229,12 +237,16 @@ def _liveness(run: Run, plan: Plan, attempt: Attempt) -> Liveness:
     )
 
 
-def _fence_lost(run: Run, plan: Plan) -> None:
-    """After RELEASE a lost Shard is not replaced; its agent is refused from now on."""
+def _lost(run: Run, plan: Plan) -> list[Attempt]:
     limit_us = lifecycle.now_us(run) - settings.RUN_LEASE_S * 1_000_000
     quiet = Q(heard_at_us__lt=limit_us) | Q(heard_at_us__isnull=True)
     candidates = current(run).filter(quiet, finished="").select_related("host")
-    lost = [a for a in candidates if _liveness(run, plan, a) is Liveness.LOST]
+    return [a for a in candidates if _liveness(run, plan, a) is Liveness.LOST]
+
+
+def _fence_lost(run: Run, plan: Plan) -> None:
+    """After RELEASE a lost Shard is not replaced; its agent is refused from now on."""
+    lost = _lost(run, plan)
     if not lost:
         return
     now = lifecycle.now_us(run)

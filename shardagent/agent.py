@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import platform
@@ -47,6 +48,7 @@ QUICK_BEAT_S = 0.1  # between heartbeats until the first clock samples are there
 BEAT_MIN_S = 0.05
 BEAT_RETRY_MAX_S = 5.0  # between heartbeats while the site does not answer
 FLUSH_TICK_S = 0.1
+BEATS_AT_ONCE = 50  # Shards looked at before the loop goes on to their calls
 HEALTH_INTERVAL_S = 5.0
 HEALTH_LOOK_S = 0.02
 HEALTH_BEFORE_US = 50_000
@@ -142,6 +144,7 @@ class Agent:
         self._beat_s = QUICK_BEAT_S
         self._beat_soon = asyncio.Event()
         self._away = False
+        self._frozen = False
         self._stopping = asyncio.Event()
         self._give_up = asyncio.Event()  # what is not stored now stays in the spool
         self._dropping: list[asyncio.Future[None]] = []
@@ -230,7 +233,13 @@ class Agent:
         """Bring every record home; begin those Shards that have none yet."""
         flush_us = int(registered.plan.flush_interval_s * 1e6)
         async with asyncio.TaskGroup() as tasks:
-            uploads = Uploads(site, session, self._clock, tasks)
+            uploads = Uploads(
+                site,
+                session,
+                self._clock,
+                tasks,
+                flush_interval_s=registered.plan.flush_interval_s,
+            )
             for post in self._posts:
                 uploads.add(post.spool, leftover=post.leftover)
             background = [
@@ -354,7 +363,10 @@ class Agent:
         while True:
             self._beat_soon.clear()
             posts = [post for post in self._posts if not post.left][:BEATS_MAX]
-            beats = [post.beat() for post in posts]
+            beats = []
+            for number, post in enumerate(posts, 1):
+                beats.append(post.beat())
+                await _breathe(number)
             try:
                 exchange = await site.heartbeat(beats)
             except FencedError as error:
@@ -367,11 +379,11 @@ class Agent:
                 self._tell_away(f"the site does not answer: {error}", away=True)
             else:
                 self._tell_away("the site answers again", away=False)
-                self._heard(exchange, posts, beats)
+                await self._heard(exchange, posts, beats)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._beat_soon.wait(), self._beat_s)
 
-    def _heard(
+    async def _heard(
         self, exchange: Exchange, posts: Sequence[Post], beats: Sequence[Beat]
     ) -> None:
         answer, sample = exchange.answer, exchange.sample
@@ -379,7 +391,8 @@ class Agent:
         self._beat_s = max(answer.interval_s, BEAT_MIN_S)
         if self._samples.count(self._clock_id) < CLOCK_SAMPLES_MIN:
             self._beat_s = min(self._beat_s, QUICK_BEAT_S)
-        for post, beat in zip(posts, beats, strict=True):
+        for number, (post, beat) in enumerate(zip(posts, beats, strict=True), 1):
+            await _breathe(number)
             post.heard(beat)
             post.spool.event(
                 Kind.CLOCK,
@@ -396,6 +409,15 @@ class Agent:
                 post.runner.heard(answer, fenced=post.spool.lease in answer.fenced)
                 if post.runner.shard.phase is ShardPhase.ARMED is not before:
                     self._beat_soon.set()
+        self._freeze_when_armed()
+
+    def _freeze_when_armed(self) -> None:
+        """What is there when all is armed stays: no collection needs to look at it."""
+        runners = [post.runner for post in self._posts if post.runner is not None]
+        if not self._frozen and all(r.shard.phase is ShardPhase.ARMED for r in runners):
+            self._frozen = True
+            gc.collect()
+            gc.freeze()
 
     def _tell_away(self, text: str, *, away: bool) -> None:
         if away is self._away:
@@ -418,7 +440,11 @@ class Agent:
                     stream
                     for stream in post.spool.streams
                     if stream.flush_due(
-                        now, uploads.flush_us(post.spool, stream, usual_us) - tick_us
+                        now,
+                        max(
+                            1, uploads.flush_us(post.spool, stream, usual_us) - tick_us
+                        ),
+                        post.spool.phase,
                     )
                 ]
                 if due:
@@ -488,6 +514,11 @@ class Agent:
                 post.runner.shard.fail(now)
                 post.runner = None
             post.spool.end(now)
+
+
+async def _breathe(number: int) -> None:
+    if number % BEATS_AT_ONCE == 0:
+        await asyncio.sleep(0)
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -53,9 +53,10 @@ class Verb(StrEnum):
     PROBE = "probe"
     DESTROY = "destroy"
     LIST = "list"
+    OBSERVE = "observe"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every call, and that costs
 class Call:
     """One call to make now, within timeout_s."""
 
@@ -69,10 +70,18 @@ class Call:
     ttl_s: int = 0
 
 
-Value = Created | Answer | list[Listed] | int | None
-
-
 @dataclass(frozen=True, slots=True)
+class Warmed:
+    """Connections that are open, and what opening one took (one round trip)."""
+
+    connections: int
+    connect_us: int | None = None
+
+
+Value = Created | Answer | list[Listed] | Warmed | None
+
+
+@dataclass(slots=True)
 class Result:
     """How a call ended. sent_us is None where it failed before anything was sent."""
 

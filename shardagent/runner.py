@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from shardagent.calls import Call, Result, Value, Verb
+from shardagent import observe
+from shardagent.calls import Call, Result, Value, Verb, Warmed
 from shardagent.clock import Clock
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.health import Health
@@ -41,7 +42,8 @@ class Runner:
         self._tasks = tasks
         self._calls: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_due_us: int | None = None
+        self._timer_due_us = 0
+        self._loop = asyncio.get_running_loop()
         self._spec = plan.spec.model_dump()
         self._labels = {
             "run": plan.code,
@@ -108,32 +110,35 @@ class Runner:
 
     def _begin(self, calls: list[Call]) -> None:
         for call in calls:
-            task = self._tasks.create_task(self._perform(call))
+            # Not of the TaskGroup, whose own book-keeping costs as much as the call.
+            task = self._loop.create_task(self._perform(call))
             self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            task.add_done_callback(self._performed)
         self._set_timer()
         if self.shard.over and not self.over.is_set():
             self.over.set()
             for task in self._calls:
                 task.cancel()
 
+    def _performed(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._tasks.create_task(_raise(error))  # our own bug: it ends the process
+
     def _set_timer(self) -> None:
         due_us = self.shard.next_due()
-        if due_us == self._timer_due_us and due_us is not None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._timer_due_us = due_us
         if due_us is None:
-            return
+            return  # a timer that is still set finds nothing to do
+        if self._timer is not None:
+            if self._timer_due_us <= due_us:
+                return
+            self._timer.cancel()
+        self._timer_due_us = due_us
         wait_s = min((due_us - self._clock.now_us()) / 1e6, TIMER_MAX_S)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(max(0.0, wait_s), self._on_timer)
+        self._timer = self._loop.call_later(max(0.0, wait_s), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._timer_due_us = None
         now = self._clock.now_us()
         due_us = self.shard.next_due()
         # The loop's clock is not the agent's: it may wake us a little early.
@@ -156,20 +161,20 @@ class Runner:
         value: Value = None
         error: ProviderError | None = None
         started_us = clock.now_us()
-        deadline = asyncio.timeout(call.timeout_s)
+        deadline = Deadline(self._loop, call.timeout_s)
         try:
-            async with deadline:
-                value = await self._ask(call, sent)
+            value = await self._ask(call, sent)
         except ProviderError as failure:
             error = failure
+        except asyncio.CancelledError:
+            if not deadline.struck():
+                raise
+            due_us = started_us + round(call.timeout_s * 1e6)
+            error = timed_out(call, clock.now_us() - due_us, sent=sent_us is not None)
         except Exception as failure:  # an adapter's bug is one failed call, no more
-            if isinstance(failure, TimeoutError) and deadline.expired():
-                due_us = started_us + round(call.timeout_s * 1e6)
-                error = timed_out(
-                    call, clock.now_us() - due_us, sent=sent_us is not None
-                )
-            else:
-                error = self._ours(call, failure)
+            error = self._ours(call, failure)
+        finally:
+            deadline.lift()
         done_us = clock.now_us()
         result = Result(started_us, sent_us, done_us, value, error)
         self._begin(self.shard.finished(call, result))
@@ -178,8 +183,13 @@ class Runner:
         provider, plan = self._provider, self._plan
         timeout_s = call.timeout_s
         match call.verb:
+            case Verb.PROBE:
+                return await provider.probe(
+                    call.provider_id, plan.probe_command, call.secret, sent, timeout_s
+                )
             case Verb.WARM:
-                return await provider.warm(call.connections)
+                warm = await provider.warm(call.connections)
+                return Warmed(warm, provider.connect_us)
             case Verb.CREATE:
                 labels = self._labels | {"sandbox": str(call.sandbox)}
                 wanted = Wanted(call.sandbox, labels, call.ttl_s, self._spec)
@@ -193,13 +203,13 @@ class Runner:
                 assert call.secret is not None
                 await provider.start_witness(call.provider_id, call.secret, sent)
                 return None
-            case Verb.PROBE:
-                return await provider.probe(
-                    call.provider_id, plan.probe_command, call.secret, sent, timeout_s
-                )
             case Verb.DESTROY:
                 await provider.destroy(call.provider_id, sent)
                 return None
+            case Verb.OBSERVE:
+                return await provider.execute(
+                    call.provider_id, observe.COMMAND, sent, timeout_s
+                )
             case Verb.LIST:
                 return await provider.list(self._labels)
 
@@ -219,3 +229,31 @@ def timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
     return ProviderError(
         Cause.TIMEOUT, origin, f"no answer within {call.timeout_s:.3g} s"
     )
+
+
+class Deadline:
+    """Cancels the current task when its time is over; asyncio.timeout costs twice."""
+
+    __slots__ = ("_handle", "_over", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._task = task
+        self._over = False
+        self._handle = loop.call_later(limit_s, self._strike)
+
+    def struck(self) -> bool:
+        """Whether a cancellation that was caught is this one, and no other besides."""
+        return self._over and self._task.uncancel() == 0
+
+    def lift(self) -> None:
+        self._handle.cancel()
+
+    def _strike(self) -> None:
+        self._over = True
+        self._task.cancel()
+
+
+async def _raise(error: BaseException) -> None:
+    raise error

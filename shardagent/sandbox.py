@@ -32,6 +32,7 @@ from shardagent.rules import Rules
 from shardagent.wire import Kind
 
 READY_RETRY_US = 100_000
+PROBE_GRID_US = 5_000  # probes of a process leave together: fewer wakings, one write
 FINAL_RETRY_US = 1_000_000
 DESTROY_BACKOFF_FIRST_US = 250_000
 DESTROY_BACKOFF_MAX_US = 5_000_000
@@ -215,7 +216,7 @@ class Sandbox:
                 self._on_probe(call, result)
             case Verb.DESTROY:
                 self._on_destroy(result)
-            case Verb.WARM | Verb.LIST:
+            case Verb.WARM | Verb.LIST | Verb.OBSERVE:
                 raise AssertionError(call.verb)
             case _:
                 assert_never(call.verb)
@@ -306,7 +307,7 @@ class Sandbox:
             self._enter_final(now)
         else:
             self.state = State.HELD
-            self.due_us = max(now, self.probe_due_us)
+            self.due_us = _on_grid(max(now, self.probe_due_us))
 
     def _probe(self, *, final: bool) -> Call:
         secret = secrets.token_hex(16) if self.nonce else None
@@ -350,7 +351,8 @@ class Sandbox:
         if self.state is State.HELD:
             self.failures = 0
             self.probe_due_us += self.rules.probe_interval_us
-            self.due_us = self.probe_due_us = max(now, self.probe_due_us)
+            self.probe_due_us = max(now, self.probe_due_us)
+            self.due_us = _on_grid(self.probe_due_us)
         elif self.state is State.FINAL and call.final:
             self._wait(now)
 
@@ -487,3 +489,7 @@ class Sandbox:
     def _log(self, at: int, level: str, text: str) -> None:
         known_as = f" ({self.provider_id})" if self.provider_id else ""
         self.rules.record.log(at, level, f"sandbox {self.index}{known_as}: {text}")
+
+
+def _on_grid(due_us: int) -> int:
+    return -(-due_us // PROBE_GRID_US) * PROBE_GRID_US

@@ -12,10 +12,11 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import cast
 
-from shardagent import schedule
+from shardagent import observe, schedule
 from shardagent.calls import Call, Record, Result, Verb
 from shardagent.clock import Samples
-from shardagent.providers.base import Listed
+from shardagent.errors import ProviderError
+from shardagent.providers.base import Answer, Listed
 from shardagent.rules import rules_of
 from shardagent.sandbox import Sandbox, State
 from shardagent.timeline import Timeline
@@ -37,6 +38,9 @@ DESTROYS_MAX = 64  # destroy calls of a Shard in flight
 ACTIONS_MAX = 256  # calls begun in a tick, before the loop may look at its sockets
 LIST_TIMEOUT_S = 30.0
 
+OF_SANDBOX = frozenset(
+    {Verb.CREATE, Verb.READY, Verb.WITNESS, Verb.PROBE, Verb.DESTROY}
+)
 NOT_STARTED = frozenset({ShardPhase.STARTING, ShardPhase.ARMED})
 
 
@@ -72,6 +76,8 @@ class Shard:
         self._next_create = 0
         self._sequential_due_us: int | None = None
         self._heap: list[tuple[int, int]] = []
+        self._due_us: int | None = now  # of all but the heap …
+        self._due_known = False  # … where nothing has changed since
         self._destroys: deque[int] = deque()  # due, waiting for room
         self._destroying = 0
         self._unsettled = len(self._sandboxes)
@@ -82,6 +88,7 @@ class Shard:
         self._cut_us: int | None = None
         self._cut_count = 0
         self._destroy_begun = False
+        self._final_places: list[tuple[int, Sandbox]] | None = None
         self._lost = 0
         self._listing = False
 
@@ -120,6 +127,15 @@ class Shard:
         """When `tick` wants to be called; None while only an input can move it."""
         if self.over:
             return None
+        if not self._due_known:
+            self._due_us = self._phase_due()
+            self._due_known = True
+        due_us = self._due_us
+        if self._heap and (due_us is None or self._heap[0][0] < due_us):
+            return self._heap[0][0]
+        return due_us
+
+    def _phase_due(self) -> int | None:
         dues = [self.warmth.due_us, self._cut_us]
         if not self.released:
             dues.append(self._last_heard_us + SILENCE_MAX_US)
@@ -137,8 +153,6 @@ class Shard:
                 dues.append(times.end_us or times.deadline_us)
             elif not self._destroy_begun:
                 dues.append(times.destroy_us)
-        if self._heap:
-            dues.append(self._heap[0][0])
         return min((due for due in dues if due is not None), default=None)
 
     def tick(self, now: int) -> list[Call]:
@@ -146,6 +160,10 @@ class Shard:
         calls: list[Call] = []
         if self.over:
             return calls
+        if self._due_known and (self._due_us is None or now < self._due_us):
+            self._act(now, calls)  # as nearly always: nothing of the Shard as a whole
+            return calls
+        self._due_known = False
         warm = self.warmth.call(now)
         if warm is not None and self._leaving is None:
             calls.append(warm)
@@ -167,6 +185,7 @@ class Shard:
         """The site answered a heartbeat."""
         if self.over:
             return []
+        self._due_known = False
         self._last_heard_us = now
         if fenced:
             return self.stop(now, Finish.FENCED, "this attempt is fenced")
@@ -182,6 +201,7 @@ class Shard:
         """Create nothing more, destroy at once what is held, within limit_us."""
         if self.over:
             return []
+        self._due_known = False
         if limit_us is not None:
             self._cut_us = now + limit_us
         if not self._forced:
@@ -196,6 +216,7 @@ class Shard:
     def fail(self, now: int) -> None:
         """Our own bug ended the work: what is held is the reaper's."""
         if not self.over:
+            self._due_known = False
             self._leaving = Finish.ERROR
             self._cut(now)
             self._maybe_over(now)
@@ -211,23 +232,33 @@ class Shard:
         if self.over:
             return calls
         now = result.done_us
-        if call.verb is Verb.WARM:
+        if call.verb in OF_SANDBOX:
+            sandbox = self._sandboxes[call.sandbox]
+            with _Change(self, sandbox) as change:
+                sandbox.finished(call, result)
+            if call.verb is Verb.DESTROY:
+                self._destroying -= 1
+            self._follow(sandbox, now, calls)
+            if not change.settles and self._destroys_idle:
+                return calls
+        elif call.verb is Verb.WARM:
             level = "WARNING" if result.error else "INFO"
             self.log(now, level, self.warmth.finished(result))
             self._arm(now)
         elif call.verb is Verb.LIST:
             self._on_list(result)
         else:
-            sandbox = self._sandboxes[call.sandbox]
-            with _Change(self, sandbox):
-                sandbox.finished(call, result)
-            if call.verb is Verb.DESTROY:
-                self._destroying -= 1
-            self._follow(sandbox, now, calls)
+            self._on_observed(call, result)
+        self._due_known = False
         while self._destroys and self._destroying < DESTROYS_MAX:
             self._act_on(self._sandboxes[self._destroys.popleft()], now, calls)
         self._advance(now, calls)
         return calls
+
+    @property
+    def _destroys_idle(self) -> bool:
+        """No end of a call can move the Shard as a whole."""
+        return not self._destroy_begun and self._cut_us is None
 
     # The record of all Sandboxes passes here, so that it can be tallied.
 
@@ -251,7 +282,13 @@ class Shard:
         if not self.warmth.ready or samples < CLOCK_SAMPLES_MIN:
             return
         self.phase = ShardPhase.ARMED
-        self.event(Kind.ARMED, now, connections=self.warmth.connections)
+        warmth = self.warmth
+        self.event(
+            Kind.ARMED,
+            now,
+            connections=warmth.connections,
+            connect_us=warmth.connect_us,
+        )
         self.log(now, "INFO", f"armed with {samples} clock samples")
 
     # The instants.
@@ -271,6 +308,7 @@ class Shard:
             self.event(Kind.RELEASED, now, t0_us=times.heard.t0_us)
         if "t_end_us" in news:
             self._tell_teardown(now)
+            self._finals()
 
     def _tell_teardown(self, now: int) -> None:
         self.event(
@@ -367,7 +405,7 @@ class Shard:
             self.phase = ShardPhase.SETTLED
             self.event(Kind.SETTLED, now)
         if self.phase in (ShardPhase.BURSTING, ShardPhase.SETTLED):
-            self._hold(now)
+            self._hold(now, calls)
         self._end(now)
         if (
             self.phase is ShardPhase.TEARING_DOWN
@@ -382,13 +420,40 @@ class Shard:
             calls.append(Call(Verb.LIST, LIST_TIMEOUT_S))
         self._maybe_over(now)
 
-    def _hold(self, now: int) -> None:
+    def _hold(self, now: int, calls: list[Call]) -> None:
         if self.times.hold_us is None or now < self.times.hold_us:
             return
         if not self.tally[Kind.HOLDING]:
             self.event(Kind.HOLDING, now, t_hold_us=self.times.heard.t_hold_us)
+            self._observe(calls)
         if self.phase is ShardPhase.SETTLED:
             self.phase = ShardPhase.HOLDING
+
+    def _observe(self, calls: list[Call]) -> None:
+        """Ask one sandbox what machine it is, now that no create is under way."""
+        for sandbox in self._sandboxes.values():
+            if sandbox.state is State.HELD and sandbox.provider_id is not None:
+                timeout_s = self._plan.probe_timeout_s
+                call = Call(Verb.OBSERVE, timeout_s, sandbox.index, sandbox.provider_id)
+                calls.append(call)
+                return
+
+    def _on_observed(self, call: Call, result: Result) -> None:
+        now = result.done_us
+        try:
+            if result.error is not None:
+                raise result.error
+            seen = observe.read(cast(Answer, result.value).output)
+        except ProviderError as failure:
+            self.log(now, "WARNING", f"a sandbox did not say what it is: {failure}")
+            return
+        self.event(
+            Kind.OBSERVED,
+            now,
+            call.sandbox,
+            cpus=seen.cpus,
+            memory_bytes=seen.memory_bytes,
+        )
 
     def _end(self, now: int) -> None:
         times = self.times
@@ -404,10 +469,25 @@ class Shard:
             return
         self.phase = ShardPhase.TEARING_DOWN
         self._skip_unsent()
-        for sandbox in self._sandboxes.values():
-            due_us = times.end_us + schedule.final_place_us(self._plan, sandbox.index)
-            sandbox.begin_final(now, due_us, times.destroy_us)
-            self._push(sandbox)
+        end_us, until_us = times.end_us, times.destroy_us
+        for place_us, sandbox in self._finals():
+            sandbox.begin_final(now, end_us + place_us, until_us)
+        # One heap anew is quicker than so many pushes, and all Shards do it at once.
+        self._heap = [
+            (sandbox.due_us, sandbox.index)
+            for sandbox in self._sandboxes.values()
+            if sandbox.due_us is not None
+        ]
+        heapq.heapify(self._heap)
+
+    def _finals(self) -> list[tuple[int, Sandbox]]:
+        """Each Sandbox with its place after T_end; computed when T_end is heard of."""
+        if self._final_places is None:
+            self._final_places = [
+                (schedule.final_place_us(self._plan, sandbox.index), sandbox)
+                for sandbox in self._sandboxes.values()
+            ]
+        return self._final_places
 
     def _begin_destroy(self, now: int) -> None:
         self._destroy_begun = True
@@ -480,19 +560,24 @@ class Shard:
 class _Change:
     """Keeps a Shard's gauges in step with a Sandbox around one change of it."""
 
-    __slots__ = ("_before", "_sandbox", "_shard")
+    __slots__ = ("_before", "_sandbox", "_shard", "settles")
 
     def __init__(self, shard: Shard, sandbox: Sandbox) -> None:
         self._shard = shard
         self._sandbox = sandbox
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Change:
         sandbox = self._sandbox
         self._before = (sandbox.settled, sandbox.state, sandbox.alive)
+        self.settles = False  # the Shard's phase may follow
+        return self
 
     def __exit__(self, *_: object) -> None:
         shard, sandbox = self._shard, self._sandbox
         settled, state, alive = self._before
+        if sandbox.state is state and sandbox.alive is alive:
+            return
+        self.settles = True
         shard._unsettled -= sandbox.settled - settled
         shard._open -= (sandbox.state is State.CLOSED) - (state is State.CLOSED)
         shard._lost += (sandbox.state is State.LOST) - (state is State.LOST)

@@ -32,6 +32,7 @@ SEGMENT_BYTES_MAX = 1 << 20  # before compression
 SPOOL_BYTES_MAX = 512 << 20  # on disk, all Shards of the process
 LOG_LINE_MAX = 2_000  # characters
 ZSTD_LEVEL = 1
+GOLDEN_RATIO = 0.618034
 HEADER_RESERVE = 64  # room for a log segment's first line
 
 logger = logging.getLogger("shardagent")
@@ -167,9 +168,17 @@ class Stream:
             self._lines = []
             self._size = 0
 
-    def flush_due(self, now: int, interval_us: int) -> bool:
-        """Whether the oldest line has waited long enough."""
-        return self.oldest_us is not None and now - self.oldest_us >= interval_us
+    def flush_due(self, now: int, interval_us: int, phase: float = 0.0) -> bool:
+        """Whether a flush instant has passed since the oldest line.
+
+        Instants are interval_us apart, shifted by phase (a share of it), so that the
+        Shards of a process do not all flush at once and no line waits longer.
+        """
+        if self.oldest_us is None:
+            return False
+        shift_us = int(phase * interval_us)
+        passed = (now - shift_us) // interval_us
+        return passed > (self.oldest_us - shift_us) // interval_us
 
     def take(self, *, hold: bool = False) -> Cut:
         """What is in memory, to be written; nothing of it with `hold`."""
@@ -255,6 +264,7 @@ class ShardSpool:
     ) -> None:
         folder.mkdir(exist_ok=True)
         self.lease = lease
+        self.phase = lease.shard * GOLDEN_RATIO % 1  # of its flushes; spread evenly
         self.events = Stream(spool, "events", folder)
         self.lines = Stream(spool, "log", folder)
         self.streams = (self.events, self.lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ UPLOADS_MAX = 16  # PUTs in flight, all Shards of the process
 UPLOAD_TIMEOUT_S = 30.0
 RETRY_FIRST_S = 0.25
 RETRY_MAX_S = 20.0
-URLS_LOW = URLS_AHEAD // 2  # fewer than this held ahead: ask for more
+URLS_AHEAD_MIN = 8  # where flushes are far apart
 URLS_TICK_S = 0.2
 URLS_RETRY_S = 2.0
 LOG_FLUSH_MIN_US = 5_000_000
@@ -59,6 +60,8 @@ class Uploads:
         session: aiohttp.ClientSession,
         clock: Clock,
         tasks: asyncio.TaskGroup,
+        *,
+        flush_interval_s: float,
     ) -> None:
         self._site = site
         self._session = session
@@ -69,6 +72,8 @@ class Uploads:
         self._timeout = aiohttp.ClientTimeout(total=UPLOAD_TIMEOUT_S)
         self._drains: set[asyncio.Task[None]] = set()
         self._stored = asyncio.Condition()
+        enough = math.ceil(URLS_LAST_S / flush_interval_s) + 1
+        self._ahead = max(URLS_AHEAD_MIN, min(URLS_AHEAD, enough))
 
     def add(self, spool: ShardSpool, *, leftover: bool = False) -> None:
         """Carry the segments of one more attempt."""
@@ -94,7 +99,7 @@ class Uploads:
             return usual_us
         lane = self._lanes[_key(spool, stream)]
         urls = sum(1 for seq in lane.urls if seq >= stream.next_seq)
-        left_s = max(URLS_LAST_S - away_s, URLS_LAST_S / URLS_AHEAD)
+        left_s = max(URLS_LAST_S - away_s, URLS_LAST_S / self._ahead)
         return max(usual_us, int(left_s * 1e6) // max(1, urls))
 
     def close(self) -> None:
@@ -136,7 +141,7 @@ class Uploads:
             if done or lane.leftover is not leftover:
                 continue
             held = len(lane.urls)
-            if held >= URLS_LOW:
+            if held >= self._ahead // 2:
                 continue
             first_seq = lane.first_seq
             while first_seq in lane.urls:
@@ -146,11 +151,11 @@ class Uploads:
                 attempt=attempt,
                 kind="log" if kind == "log" else "events",
                 first_seq=first_seq,
-                count=URLS_AHEAD - held,
+                count=self._ahead - held,
             )
             short.append((held, wish))
         short.sort(key=lambda one: one[0])
-        return [wish for _, wish in short[: URLS_PER_REQUEST_MAX // URLS_AHEAD]]
+        return [wish for _, wish in short[: URLS_PER_REQUEST_MAX // self._ahead]]
 
     def _hold(self, urls: Iterable[UploadUrl]) -> None:
         for one in urls:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from shardagent.calls import Call, Result, Verb
+from shardagent.calls import Call, Result, Verb, Warmed
 
 WARM_CONNECTIONS_MAX = 256
 WARM_TRIES_MAX = 3
@@ -19,6 +19,7 @@ class Warmth:
 
     def __init__(self, sandboxes: int, now: int) -> None:
         self.connections = 0
+        self.connect_us: int | None = None
         self.due_us: int | None = now
         self._wanted = min(sandboxes, WARM_CONNECTIONS_MAX)
         self._tries = 0
@@ -42,7 +43,9 @@ class Warmth:
         """A call ended; how, in words."""
         now = result.done_us
         if result.error is None:
-            self.connections = cast(int, result.value)
+            warmed = cast(Warmed, result.value)
+            self.connections = warmed.connections
+            self.connect_us = warmed.connect_us
             self._warmed_us = now
             return f"{self.connections} connections warm"
         if not self.ready and self._tries < WARM_TRIES_MAX:

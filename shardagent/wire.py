@@ -142,6 +142,7 @@ class Kind(StrEnum):
     DESTROYED = "destroyed"
     DESTROY_FAILED = "destroy_failed"
     ORPHANED = "orphaned"
+    OBSERVED = "observed"  # beside the contract: what the sandbox says it is
 
 
 class Finish(StrEnum):

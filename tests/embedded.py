@@ -16,6 +16,8 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import boto3
+
 ROOT = Path(__file__).resolve().parents[1]
 START_S = 40
 STOP_S = 12
@@ -96,6 +98,18 @@ class Site:
         except HTTPError as error:
             return error.code
         return 200
+
+    def bucket(self) -> Any:
+        """The site's bucket, by the S3 protocol (a boto3 Bucket)."""
+        kept = json.loads((self.data / "secrets.json").read_text())
+        store = boto3.resource(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{kept['s3_port']}",
+            region_name="us-east-1",
+            aws_access_key_id=kept["s3_access_key_id"],
+            aws_secret_access_key=kept["s3_secret_access_key"],
+        )
+        return store.Bucket("raw")
 
     def launch(self, plan: dict[str, Any]) -> str:
         run = self.post("/runs?launch=true", plan)

@@ -105,24 +105,31 @@ def urls(request: HttpRequest, body: UrlsRequest) -> UrlsAnswer:
     own = set(host.attempts.values_list("shard", "number"))
     plan = run.plan
     lifetime_s = int(plan.get("hold_s", 0)) + URL_LIFETIME_MARGIN_S
-    given: list[UploadUrl] = []
     for wish in body.wishes:
         if (wish.shard, wish.attempt) not in own:
             raise HttpError(403, f"Shard {wish.shard} is not this host's")
-        for seq in range(wish.first_seq, wish.first_seq + wish.count):
-            if len(given) == URLS_PER_REQUEST_MAX:
-                return UrlsAnswer(urls=given)
-            key = segment_key(run.code, wish.shard, wish.attempt, wish.kind, seq)
-            given.append(
-                UploadUrl(
-                    shard=wish.shard,
-                    attempt=wish.attempt,
-                    kind=wish.kind,
-                    seq=seq,
-                    url=objects.put_url(key, lifetime_s),
-                )
+    wished = [
+        (wish, seq)
+        for wish in body.wishes
+        for seq in range(wish.first_seq, wish.first_seq + wish.count)
+    ][:URLS_PER_REQUEST_MAX]
+    keys = [
+        segment_key(run.code, wish.shard, wish.attempt, wish.kind, seq)
+        for wish, seq in wished
+    ]
+    signed = objects.put_urls(keys, lifetime_s)
+    return UrlsAnswer(
+        urls=[
+            UploadUrl(
+                shard=wish.shard,
+                attempt=wish.attempt,
+                kind=wish.kind,
+                seq=seq,
+                url=url,
             )
-    return UrlsAnswer(urls=given)
+            for (wish, seq), url in zip(wished, signed, strict=True)
+        ]
+    )
 
 
 @api.exception_handler(Exception)

@@ -26,6 +26,7 @@ _EMPTY: dict[str, Any] = {
     "clock_bound_us": None,
     "verdict": {"level": None, "reasons": []},
     "labels": [],
+    "observed": None,
 }
 
 

@@ -57,6 +57,12 @@ _ALL = """
         GROUP BY shard, attempt, type
     ) ARRAY JOIN missing AS g
     UNION ALL
+    SELECT DISTINCT kind, JSONExtractString(text, 'key'), 0,
+        toNullable(toUInt32(JSONExtractUInt(text, 'shard'))), NULL,
+        if(kind = 'absent', 'reported by its agent, not in the bucket',
+            'in the bucket, but not as its agent reported it')
+    FROM journal FINAL WHERE run = {run:String} AND kind IN ('absent', 'altered')
+    UNION ALL
     SELECT 'settled_again', '', 0, shard, attempt, 'sandbox ' || toString(sandbox)
     FROM sandboxes FINAL ARRAY JOIN range(settled_again) AS again
         WHERE run = {run:String}

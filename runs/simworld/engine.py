@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from runs.simworld.config import WorldConfig
 from runs.simworld.fates import CreateFate, Dealer, Fate, Unready, uniform
 from runs.simworld.life import Life, refused_line
-from runs.simworld.parameters import ZERO
+from runs.simworld.parameters import ZERO, World
 from runs.simworld.timers import Clock, Timers
 
 LIST_PAGE = 5_000
@@ -205,7 +205,7 @@ class Engine:
             # Who asks late waits longer; that is not the world's doing.
             late = max(0, asked - life.ready_at_us)
             life.ready_us = now - life.created_us - late
-        reply.ok(*_run(argv))
+        reply.ok(*_run(argv, self._world))
 
     def _answer_unready(self, reply: Reply, life: Life, now: int) -> None:
         match life.fate.unready:
@@ -258,7 +258,7 @@ class Engine:
     ) -> None:
         if self._gone(reply, life):
             return
-        code, output = _run(argv)
+        code, output = _run(argv, self._world)
         if challenge is None or life.nonce is None:
             reply.ok(code, output, None, None)
         else:
@@ -384,7 +384,7 @@ class Engine:
         self.counts[what] = self.counts.get(what, 0) + 1
 
 
-def _run(argv: Sequence[str]) -> tuple[int, str]:
+def _run(argv: Sequence[str], world: World) -> tuple[int, str]:
     """What a command gives: just enough of a shell for probes and readiness."""
     match list(argv):
         case ["true"] | []:
@@ -395,5 +395,8 @@ def _run(argv: Sequence[str]) -> tuple[int, str]:
             return 0, " ".join(words) + "\n"
         case ["sh", "-c", script] if script.startswith("echo "):
             return 0, script.removeprefix("echo ") + "\n"
+        case ["sh", "-c", script] if script.startswith("nproc"):
+            total = f"{world.memory_mb * 1_024} kB"
+            return 0, f"{world.cpus}\nmax 100000\n{total}\nmax\n"
         case _:
             return 0, READY_OUTPUT

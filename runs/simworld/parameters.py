@@ -66,6 +66,8 @@ class World(BaseModel):
     before_ready: Literal["wait", "refuse"] = "wait"
     slow_shards: Rate = 0
     slow_factor: float = Field(3.0, ge=1, le=1_000)
+    cpus: int = Field(1, ge=1, le=1_024)  # what a sandbox says it has
+    memory_mb: int = Field(512, ge=16, le=4_194_304)
 
     # Admission.
     rate_per_s: float | None = Field(None, gt=0, le=1_000_000)

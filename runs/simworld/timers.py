@@ -10,6 +10,7 @@ from typing import Any
 
 from runs.simworld.config import RunClock
 
+COALESCED_US = 2_000  # what is due within so long of a turn waits for the next one
 # So many are run before the loop reads sockets again: about 10 ms.
 DUE_PER_TURN_MAX = 1_000
 
@@ -65,13 +66,14 @@ class Timers:
         self.run_due()
 
     def _arm(self) -> None:
+        if not self._heap:
+            return  # a timer that is still set finds nothing to do
+        due_us = self._heap[0][0]
         if self._handle is not None:
-            if self._heap and self._heap[0][0] == self._armed_us:
+            if self._armed_us <= due_us:
                 return
             self._handle.cancel()
-            self._handle = None
-        if self._heap:
-            self._armed_us = self._heap[0][0]
-            delay = max(0, self._armed_us - self._clock.now_us()) / 1_000_000
-            loop = asyncio.get_running_loop()
-            self._handle = loop.call_later(delay, self._fire)
+        self._armed_us = due_us
+        delay_us = max(COALESCED_US, due_us - self._clock.now_us())
+        loop = asyncio.get_running_loop()
+        self._handle = loop.call_later(delay_us / 1_000_000, self._fire)

@@ -111,6 +111,8 @@ class Provider(Protocol):
     slug: ClassVar[str]
     about: ClassVar[About]
     supports_witness: bool
+    connect_us: int | None
+    """Of the last warm-up: the median time to open a connection; None: unknown."""
 
     async def warm(self, connections: int) -> int:
         """Resolve and connect; returns the number of warm connections held."""

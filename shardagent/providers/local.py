@@ -64,6 +64,7 @@ class LocalProvider:
         maps=frozenset({"memory_mb"}),
     )
     supports_witness = True
+    connect_us: int | None = None  # there is nothing to connect to
 
     def __init__(self, config: Mapping[str, str], plan: Plan) -> None:
         self._run = plan.code or "run"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ class SimProvider:
         maps=frozenset({"cpu", "memory_mb"}),
     )
     supports_witness = True
+    connect_us: int | None = None
 
     def __init__(self, config: Mapping[str, str], plan: Plan) -> None:
         try:
@@ -33,8 +35,7 @@ class SimProvider:
             self._secret = config["secret"]
         except KeyError as missing:
             raise ConfigError(f"sim needs {missing} in its configuration") from None
-        self._wire: _Wire | None = None
-        self._connecting = asyncio.Lock()
+        self._lines: _Lines | None = None
 
     async def warm(self, connections: int) -> int:
         """One multiplexed connection carries every call; so there is one."""
@@ -42,10 +43,9 @@ class SimProvider:
         return min(1, connections)
 
     async def create(self, wanted: Wanted, sent: Sent) -> Created:
-        reused = self._wire is not None and self._wire.open
-        before = time.monotonic_ns()
+        reused = self._lines is not None and self._lines.open
         wire = await self._connected()
-        connect_us = None if reused else (time.monotonic_ns() - before) // 1_000
+        connect_us = None if reused else self.connect_us
         values = await wire.call(
             sent, "create", wanted.sandbox, dict(wanted.labels), wanted.ttl_s
         )
@@ -97,11 +97,41 @@ class SimProvider:
         return await wire.call(_nothing, verb, *values)
 
     async def close(self) -> None:
-        if self._wire is not None:
+        if self._lines is not None:
+            self._lines.leave()
+            self._lines = None
+
+    async def _connected(self) -> _Wire:
+        if self._lines is None:
+            self._lines = _lines(self._address, self._secret)
+            self._lines.users += 1
+        wire = await self._lines.connected()
+        self.connect_us = self._lines.connect_us
+        return wire
+
+
+class _Lines:
+    """The connection to one world that all Shards of a process share."""
+
+    def __init__(self, address: str, secret: str) -> None:
+        self.users = 0
+        self.connect_us: int | None = None
+        self._address = address
+        self._secret = secret
+        self._wire: _Wire | None = None
+        self._connecting = asyncio.Lock()
+
+    @property
+    def open(self) -> bool:
+        return self._wire is not None and self._wire.open
+
+    def leave(self) -> None:
+        self.users -= 1
+        if self.users <= 0 and self._wire is not None:
             self._wire.close()
             self._wire = None
 
-    async def _connected(self) -> _Wire:
+    async def connected(self) -> _Wire:
         wire = self._wire
         if wire is not None and wire.open:
             return wire
@@ -109,6 +139,7 @@ class SimProvider:
             if self._wire is not None and self._wire.open:
                 return self._wire
             loop = asyncio.get_running_loop()
+            before = time.monotonic_ns()
             try:
                 if self._address.startswith("unix:"):
                     path = self._address.removeprefix("unix:")
@@ -118,6 +149,7 @@ class SimProvider:
                     _, wire = await loop.create_connection(_Wire, host, int(port))
             except OSError as error:
                 raise _lost(f"cannot connect: {error}") from error
+            self.connect_us = (time.monotonic_ns() - before) // 1_000
             try:
                 await wire.call(_nothing, "hello", self._secret)
             except BaseException:
@@ -125,6 +157,17 @@ class SimProvider:
                 raise
             self._wire = wire
             return wire
+
+
+_shared: weakref.WeakKeyDictionary[
+    asyncio.AbstractEventLoop, dict[tuple[str, str], _Lines]
+] = weakref.WeakKeyDictionary()
+
+
+def _lines(address: str, secret: str) -> _Lines:
+    """The one to this world on the running loop."""
+    known = _shared.setdefault(asyncio.get_running_loop(), {})
+    return known.setdefault((address, secret), _Lines(address, secret))
 
 
 class _Wire(asyncio.Protocol):

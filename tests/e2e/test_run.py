@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from shardagent import zstd
 from tests.embedded import Site, quick_plan, running
 
 pytestmark = pytest.mark.e2e
@@ -239,3 +240,30 @@ def _child(data: Path) -> str:
             if b"serve" in words and str(data / "objects").encode() in words:
                 return entry.name
     return "0"
+
+
+def test_what_the_sandboxes_are_was_observed_and_not_only_asked_for(
+    site: Site, sealed: Any
+) -> None:
+    seen = sealed["observed"]
+    assert seen["shards"] == 4
+    assert (seen["cpus"], seen["memory_bytes"]) == (1, 512 << 20)
+    assert 0 < seen["connect_us"] < 1_000_000
+    assert seen["since_previous_s"] is None  # the first Run there
+
+
+def test_an_object_that_is_not_what_its_agent_reported_is_a_defect(site: Site) -> None:
+    """Rewritten before sealing: readable, but its hash is not the reported one."""
+    code = site.launch(quick_plan(seed=11))
+    bucket = site.bucket()
+    key = f"runs/{code}/shards/00000/00/log-000000.txt.zst"
+    site.until_state(code, "holding")
+    before = bucket.Object(key).get()["Body"].read()
+    bucket.Object(key).put(Body=before + zstd.compress(b""))
+    sealed = site.until_state(code, "sealed")
+    assert sealed["defects"] >= 1
+    found = site.get(f"/runs/{code}/defects")["items"]
+    assert [row["key"] for row in found if row["reason"] == "altered"] == [key]
+    raw = {row["check"]: row for row in sealed["verdict"]["reasons"]}["raw_record"]
+    assert raw["level"] == "INVALID"
+    assert sealed["observed"]["since_previous_s"] > 0  # there was a Run before it

@@ -100,3 +100,43 @@ def test_hosts_that_differ_widen_the_interval() -> None:
     assert interval(()) == 0
     assert interval(((90, 10),)) == 0
     assert interval(((0, 1), (100, 9))) > 0.05
+
+
+def test_only_like_machines_are_one_class() -> None:
+    launches = runs("small", 900, 900, 900, cpus=1.0, memory_bytes=512 << 20)
+    launches += runs("alike", 900, 900, 900, cpus=1.05, memory_bytes=500 << 20)
+    launches += runs("big", 999, 999, 999, cpus=2.0, memory_bytes=512 << 20)
+    launches += runs("silent", 999, 999, 999)
+    lost = replace(RUN, code="lost", provider="big", verdict=None, held=None)
+    found = boards([*launches, lost], TODAY)
+    by_class = {b.class_id: {p.provider for p in b.places} for b in found}
+    assert by_class == {
+        "c-1.05c500m": {"small", "alike"},
+        "c-2c512m": {"big"},
+        "c": {"silent"},
+    }
+    (big,) = next(b.places for b in found if b.cpus == 2)
+    assert (len(big.used), len(big.launched)) == (3, 4)
+
+
+def test_latency_orders_equals_only_where_the_way_there_is_alike() -> None:
+    def order(far_us: int) -> tuple[list[str], bool]:
+        slow = runs("slow", 900, 900, 900, connect_us=1_000)
+        quick = runs("quick", 900, 900, 900, connect_us=far_us)
+        quick = [replace(x, tti_p99_us=100_000) for x in quick]
+        (board,) = boards(slow + [replace(x, held=899) for x in quick], TODAY)
+        return [p.provider for p in board.places], board.latency_compared
+
+    assert order(11_000) == (["slow", "quick"], True)
+    assert order(11_001) == (["slow", "quick"], False)
+
+
+def test_of_equal_shares_the_quicker_stands_first_unless_too_far_apart() -> None:
+    def first(far_us: int) -> str:
+        alpha = runs("alpha", 900, 900, 900, connect_us=1_000)
+        quick = runs("quick", 900, 900, 900, connect_us=far_us, tti_p99_us=100_000)
+        (board,) = boards(alpha + quick, TODAY)
+        return board.places[0].provider
+
+    assert first(1_500) == "quick"
+    assert first(30_000) == "alpha"

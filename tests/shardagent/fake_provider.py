@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from shardagent import observe
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import About, Answer, Created, Listed, Sent, Wanted
 
@@ -47,6 +48,7 @@ class FakeProvider:
     slug = "fake"
     about = About(title="Fake")
     supports_witness = True
+    connect_us: int | None = 250
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -81,6 +83,8 @@ class FakeProvider:
         await asyncio.sleep(self._world.answer_s)
         box = self._alive(provider_id)
         mute = int(box.labels["sandbox"]) in self._world.mute
+        if tuple(command) == observe.COMMAND:
+            return Answer(0, "4\n50000 100000\n2048 kB\nmax\n\n")
         return Answer(0, "no shell" if mute else "v22.1.0\n")
 
     async def start_witness(self, provider_id: str, nonce: str, sent: Sent) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from shardagent.calls import Call, Result, Value, Verb
+from shardagent.calls import Call, Result, Value, Verb, Warmed
 from shardagent.clock import Sample, Samples
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Answer, Created
@@ -29,7 +29,8 @@ def failure(cause: Cause, origin: Origin = Origin.PROVIDER) -> ProviderError:
 def obliging(call: Call, now: int) -> Reply:
     """Everything works, each call in 10 ms."""
     values: dict[Verb, Value] = {
-        Verb.WARM: call.connections,
+        Verb.WARM: Warmed(call.connections, 250),
+        Verb.OBSERVE: Answer(0, "2\n\n1024 kB\n"),
         Verb.CREATE: Created(f"box-{call.sandbox}"),
         Verb.READY: Answer(0, "v22"),
         Verb.PROBE: Answer(0, "", 1, "f" * 64),

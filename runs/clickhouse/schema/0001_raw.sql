@@ -61,7 +61,8 @@ CREATE TABLE {prefix}parsed (
         egress Nullable(String), cpu_pct Nullable(Float64), steal_pct Nullable(Float64),
         rss_bytes Nullable(Int64), loop_lag_us Nullable(Int64), open_fds Nullable(Int64),
         in_flight Nullable(Int64), alive Nullable(Int64), queued_events Nullable(Int64),
-        dropped_events Nullable(Int64)
+        dropped_events Nullable(Int64),
+        cpus Nullable(Float64), memory_bytes Nullable(Int64)
     ) COMMENT 'the other fields'
 ) ENGINE = Null;
 
@@ -121,7 +122,9 @@ CREATE TABLE {prefix}events (
     in_flight Nullable(Int64) COMMENT 'health: requests in flight',
     alive Nullable(Int64) COMMENT 'health: Sandboxes held',
     queued_events Nullable(Int64) COMMENT 'health: events not yet stored',
-    dropped_events Nullable(Int64) COMMENT 'health: events dropped'
+    dropped_events Nullable(Int64) COMMENT 'health: events dropped',
+    cpus Nullable(Float64) COMMENT 'of observed: processors',
+    memory_bytes Nullable(Int64) COMMENT 'of observed: memory'
 ) ENGINE = ReplacingMergeTree PARTITION BY run
 ORDER BY (run, shard, attempt, n, seq, line);
 
@@ -219,7 +222,7 @@ SELECT
         shard >= shard_count, 'foreign',
         has(of_sandbox, kind) AND (intDiv(sandbox, per_shard) != shard OR sandbox >= sandbox_count), 'foreign',
         '') AS why,
-    JSONExtract(text, 'Tuple(intended_us Nullable(Int64), provider_id Nullable(String), reused Nullable(Bool), dns_us Nullable(Int64), connect_us Nullable(Int64), tls_us Nullable(Int64), status Nullable(Int64), message Nullable(String), tti_us Nullable(Int64), tries Nullable(Int64), ticks Nullable(Int64), witness_ok Nullable(Bool), t1_us Nullable(Int64), t2_us Nullable(Int64), t3_us Nullable(Int64), clock_id Nullable(String), offset_us Nullable(Int64), half_rtt_us Nullable(Int64), t0_us Nullable(Int64), t_hold_us Nullable(Int64), t_end_us Nullable(Int64), t_destroy_us Nullable(Int64), autonomous Nullable(Bool), reason Nullable(String), orphans Nullable(Int64), connections Nullable(Int64), host Nullable(String), pid Nullable(Int64), version Nullable(String), cpu_count Nullable(Int64), egress Nullable(String), cpu_pct Nullable(Float64), steal_pct Nullable(Float64), rss_bytes Nullable(Int64), loop_lag_us Nullable(Int64), open_fds Nullable(Int64), in_flight Nullable(Int64), alive Nullable(Int64), queued_events Nullable(Int64), dropped_events Nullable(Int64))') AS j
+    JSONExtract(text, 'Tuple(intended_us Nullable(Int64), provider_id Nullable(String), reused Nullable(Bool), dns_us Nullable(Int64), connect_us Nullable(Int64), tls_us Nullable(Int64), status Nullable(Int64), message Nullable(String), tti_us Nullable(Int64), tries Nullable(Int64), ticks Nullable(Int64), witness_ok Nullable(Bool), t1_us Nullable(Int64), t2_us Nullable(Int64), t3_us Nullable(Int64), clock_id Nullable(String), offset_us Nullable(Int64), half_rtt_us Nullable(Int64), t0_us Nullable(Int64), t_hold_us Nullable(Int64), t_end_us Nullable(Int64), t_destroy_us Nullable(Int64), autonomous Nullable(Bool), reason Nullable(String), orphans Nullable(Int64), connections Nullable(Int64), host Nullable(String), pid Nullable(Int64), version Nullable(String), cpu_count Nullable(Int64), egress Nullable(String), cpu_pct Nullable(Float64), steal_pct Nullable(Float64), rss_bytes Nullable(Int64), loop_lag_us Nullable(Int64), open_fds Nullable(Int64), in_flight Nullable(Int64), alive Nullable(Int64), queued_events Nullable(Int64), dropped_events Nullable(Int64), cpus Nullable(Float64), memory_bytes Nullable(Int64))') AS j
 FROM {prefix}incoming WHERE type = 'events' AND line > 0;
 
 CREATE MATERIALIZED VIEW {prefix}to_events TO {prefix}events AS
@@ -241,7 +244,8 @@ SELECT
     j.cpu_count AS cpu_count, j.egress AS egress, j.cpu_pct AS cpu_pct,
     j.steal_pct AS steal_pct, j.rss_bytes AS rss_bytes, j.loop_lag_us AS loop_lag_us,
     j.open_fds AS open_fds, j.in_flight AS in_flight, j.alive AS alive,
-    j.queued_events AS queued_events, j.dropped_events AS dropped_events
+    j.queued_events AS queued_events, j.dropped_events AS dropped_events,
+    j.cpus AS cpus, j.memory_bytes AS memory_bytes
 FROM {prefix}parsed WHERE why IN ('', 'foreign');
 
 CREATE MATERIALIZED VIEW {prefix}to_defects TO {prefix}defects AS
