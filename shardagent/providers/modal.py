@@ -61,6 +61,7 @@ class ModalProvider:
 
     slug = "modal"
     supports_witness = True
+    connect_us: int | None = None  # the SDK does not say
     about = About(
         title="Modal",
         endpoint=URL,

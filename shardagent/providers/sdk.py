@@ -37,6 +37,7 @@ class SdkProvider:
     package: ClassVar[str]
     rules: ClassVar[tuple[Rule, ...]] = ()
     supports_witness = True
+    connect_us: int | None = None
 
     def __init__(self, config: Mapping[str, str], plan: Plan) -> None:
         for entry in self.about.entries:
