@@ -112,7 +112,9 @@ class _Standin:
 
     async def start(self, request: web.Request) -> web.Response:
         """process.Process/Start of the daemon: Connect's streaming with JSON."""
-        sandbox = request.headers.get("E2b-Sandbox-Id", "")
+        sandbox = request.headers.get("E2b-Sandbox-Id") or (
+            request.headers.get("X-Access-Token", "").removeprefix("ea_")
+        )
         if not self._cloud.is_alive(sandbox):
             return _refusal(Refused("not_found", 502, ""), sandbox)
         if request.headers.get("X-Access-Token") != f"ea_{sandbox}":

@@ -15,6 +15,7 @@ VENDORS: Mapping[str, str] = {
     "daytona": "runs.simcloud.daytona",
     "e2b": "runs.simcloud.e2b",
     "modal": "runs.simcloud.modal",
+    "novita": "runs.simcloud.novita",
     "runloop": "runs.simcloud.runloop",
     "tensorlake": "runs.simcloud.tensorlake",
     "vercel": "runs.simcloud.vercel",

@@ -22,6 +22,7 @@ OWN: Mapping[str, str] = {
     "e2b": "shardagent.providers.e2b:E2bProvider",
     "local": "shardagent.providers.local:LocalProvider",
     "modal": "shardagent.providers.modal:ModalProvider",
+    "novita": "shardagent.providers.novita:NovitaProvider",
     "runloop": "shardagent.providers.runloop:RunloopProvider",
     "sim": "shardagent.providers.sim:SimProvider",
     "tensorlake": "shardagent.providers.tensorlake:TensorlakeProvider",
