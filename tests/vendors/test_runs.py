@@ -9,7 +9,7 @@ import pytest
 from runs.simcloud.web import VENDORS
 from tests.embedded import Site, quick_plan, running
 
-pytestmark = [pytest.mark.vendors, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vendors, pytest.mark.timeout(400)]
 
 WORLD = {
     "profile": "daytona",
@@ -42,12 +42,16 @@ def test_a_whole_run_at_the_stand_in_has_a_clean_certificate(
         fleet={"driver": "local", "shards_per_host": 1},
         witness=True,
         hold_s=8,
-        create_timeout_s=6,
-        ready_timeout_s=5,
+        # Wide, so that a slow machine is not taken for a slow vendor.
+        create_timeout_s=20,
+        ready_timeout_s=15,
+        probe_interval_s=2,
+        probe_timeout_s=5,
+        probe_failures_max=3,
         seed=11,
         world=WORLD,
     )
-    run = site.until_state(site.launch(plan), "sealed", timeout_s=150)
+    run = site.until_state(site.launch(plan), "sealed", timeout_s=280)
     assert run["end_reason"] == "completed"
     assert {"simulated", "stand-in"} <= set(run["labels"])
     certificate = run["certificate"]
