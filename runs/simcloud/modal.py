@@ -61,7 +61,6 @@ class Standin:
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
-        self._tags: dict[str, list[tuple[str, str]]] = {}
         self._made: dict[str, float] = {}
         self._execs: dict[str, tuple[int, bytes]] = {}
         self.requests: dict[str, int] = {}
@@ -109,8 +108,7 @@ class Standin:
         tags = [(tag.tag_name, tag.tag_value) for tag in asked.tags]
         ttl_s = float(asked.definition.timeout_secs or 300)
         made = await _said(self._cloud.create(dict(tags), ttl_s))
-        self._tags[made] = tags
-        self._made[made] = time.time()
+        self._made.setdefault(made, time.time())
         await stream.send_message(
             api_pb2.SandboxCreateV2Response(
                 sandbox_id=f"sb-{made}",
@@ -123,18 +121,20 @@ class Standin:
         asked = await _take(stream)
         self._check(stream)
         wanted = {tag.tag_name: tag.tag_value for tag in asked.tags}
-        living = [name for name, _ in await self._cloud.living(wanted)]
+        labels = dict(await self._cloud.living(wanted))
+        for name in labels:  # also one whose create nobody waited for
+            self._made.setdefault(name, time.time())
         before = asked.before_timestamp or float("inf")
         found = sorted(
-            (name for name in living if self._made.get(name, 0) < before),
-            key=lambda name: -self._made.get(name, 0),
+            (name for name in labels if self._made[name] < before),
+            key=lambda name: -self._made[name],
         )
         rows = [
             api_pb2.SandboxInfo(
                 id=f"sb-{name}",
-                created_at=self._made.get(name, 0),
+                created_at=self._made[name],
                 app_id=asked.app_id,
-                tags=[_tag(*tag) for tag in self._tags.get(name, [])],
+                tags=[_tag(*tag) for tag in labels[name].items()],
                 task_info=api_pb2.TaskInfo(id=f"ta-{name}"),
             )
             for name in found[:PAGE]
@@ -159,7 +159,8 @@ class Standin:
 
     async def SandboxTagsGetV2(self, stream: Any) -> None:
         asked = await _take(stream)
-        tags = self._tags.get(_inside(asked.sandbox_id), [])
+        living = dict(await self._cloud.living({}))
+        tags = living.get(_inside(asked.sandbox_id), {}).items()
         found = api_pb2.SandboxTagsGetResponse(tags=[_tag(*tag) for tag in tags])
         await stream.send_message(found)
 
