@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from shardagent import observe
@@ -10,7 +11,7 @@ from shardagent.calls import Call, Result, Value, Verb, Warmed
 from shardagent.clock import Clock
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.health import Health
-from shardagent.providers.base import Provider, Wanted
+from shardagent.providers.base import Answer, Provider, Wanted
 from shardagent.shard import Shard
 from shardagent.spool import ShardSpool
 from shardagent.wire import Finish, HeartbeatAnswer, Kind, Plan
@@ -41,6 +42,8 @@ class Runner:
         self._health = health
         self._tasks = tasks
         self._calls: set[asyncio.Task[None]] = set()
+        self._quickly = getattr(provider, "probe_quickly", None)
+        self._quick = QuickCalls(self, plan.probe_timeout_s)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due_us = 0
         self._loop = asyncio.get_running_loop()
@@ -54,7 +57,7 @@ class Runner:
     @property
     def in_flight(self) -> int:
         """Provider calls under way."""
-        return len(self._calls)
+        return len(self._calls) + self._quick.in_flight
 
     def drive(self, shard: Shard) -> None:
         """Begin."""
@@ -110,6 +113,8 @@ class Runner:
 
     def _begin(self, calls: list[Call]) -> None:
         for call in calls:
+            if call.verb is Verb.PROBE and self._probe_quickly(call):
+                continue
             # Not of the TaskGroup, whose own book-keeping costs as much as the call.
             task = self._loop.create_task(self._perform(call))
             self._calls.add(task)
@@ -119,6 +124,31 @@ class Runner:
             self.over.set()
             for task in self._calls:
                 task.cancel()
+            self._quick.forget()
+
+    def _probe_quickly(self, call: Call) -> bool:
+        """Without a task, where the adapter can; False where it has to be one."""
+        if self._quickly is None:
+            return False
+        waiting = QuickCall(self._quick, call, self._clock.now_us())
+        waiting.forget = self._quickly(
+            call.provider_id, self._plan.probe_command, call.secret, waiting
+        )
+        if waiting.forget is None:
+            return False
+        self._quick.add(waiting)
+        return True
+
+    def now_us(self) -> int:
+        """The agent's clock."""
+        return self._clock.now_us()
+
+    def ended(self, call: Call, result: Result) -> None:
+        """A quick call ended."""
+        try:
+            self._begin(self.shard.finished(call, result))
+        except Exception as error:  # our own bug: it ends the process
+            self._tasks.create_task(_raise(error))
 
     def _performed(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
@@ -229,6 +259,94 @@ def timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
     return ProviderError(
         Cause.TIMEOUT, origin, f"no answer within {call.timeout_s:.3g} s"
     )
+
+
+class QuickCall:
+    """One probe under way without a task of its own."""
+
+    __slots__ = ("call", "forget", "over", "_calls", "_sent_us", "started_us")
+
+    def __init__(self, calls: QuickCalls, call: Call, started_us: int) -> None:
+        self.call = call
+        self.started_us = started_us
+        self.over = False
+        self.forget: Callable[[], object] | None = None
+        self._calls = calls
+        self._sent_us: int | None = None
+
+    def sent(self) -> None:
+        """Its first byte is handed to the socket."""
+        self._sent_us = self._calls.runner.now_us()
+
+    def ended(self, value: Answer | None, error: ProviderError | None) -> None:
+        """It was answered, or cannot be any more."""
+        if self.over:
+            return
+        self.over = True
+        runner = self._calls.runner
+        self._calls.in_flight -= 1
+        done_us = runner.now_us()
+        result = Result(self.started_us, self._sent_us, done_us, value, error)
+        runner.ended(self.call, result)
+
+    def expire(self, late_us: int) -> None:
+        """Its time is over."""
+        if self.forget is not None:
+            self.forget()
+        sent = self._sent_us is not None
+        self.ended(None, timed_out(self.call, late_us, sent=sent))
+
+
+class QuickCalls:
+    """The quick calls of a Shard; all have the same time, so the oldest ends first."""
+
+    def __init__(self, runner: Runner, limit_s: float) -> None:
+        self.runner = runner
+        self.in_flight = 0
+        self._limit_us = round(limit_s * 1e6)
+        self._calls: deque[QuickCall] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, call: QuickCall) -> None:
+        """Watch over one more."""
+        self.in_flight += 1
+        self._calls.append(call)
+        if self._timer is None:
+            self._set_timer()
+
+    def forget(self) -> None:
+        """Nobody waits any more."""
+        for call in self._calls:
+            call.over = True
+            if call.forget is not None:
+                call.forget()
+        self._calls.clear()
+        self.in_flight = 0
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set_timer(self) -> None:
+        while self._calls and self._calls[0].over:
+            self._calls.popleft()
+        if not self._calls:
+            self._timer = None
+            return
+        due_us = self._calls[0].started_us + self._limit_us
+        wait_s = max(0, due_us - self.runner.now_us()) / 1e6
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(wait_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        now = self.runner.now_us()
+        while self._calls:
+            call = self._calls[0]
+            late_us = now - call.started_us - self._limit_us
+            if not call.over and late_us < 0:
+                break
+            self._calls.popleft()
+            if not call.over:
+                call.expire(late_us)
+        self._set_timer()
 
 
 class Deadline:

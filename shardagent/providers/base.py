@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from shardagent.errors import ProviderError
+
 Sent = Callable[[], None]
 ENDPOINT = "endpoint"  # in a configuration: where the Provider is, if not its own
 
@@ -103,6 +105,32 @@ class Listed:
 
     provider_id: str
     labels: Mapping[str, str]
+
+
+class Waiting(Protocol):
+    """What a quick probe is told: when its request left, and how it ended (once)."""
+
+    def sent(self) -> None:
+        """The first byte is handed to the socket."""
+
+    def ended(self, value: Answer | None, error: ProviderError | None) -> None:
+        """Exactly one of the two."""
+
+
+class QuickProvider(Protocol):
+    """Of an adapter whose connection carries many calls: a probe without a task.
+
+    Most calls of a Run are probes, and a task costs more than the probe itself.
+    """
+
+    def probe_quickly(
+        self,
+        provider_id: str,
+        command: Sequence[str],
+        challenge: str | None,
+        waiting: Waiting,
+    ) -> Callable[[], object] | None:
+        """Begin, and return what forgets it; None where it has to go the usual way."""
 
 
 class Provider(Protocol):

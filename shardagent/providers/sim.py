@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import orjson
 
 from shardagent.errors import Cause, ConfigError, Origin, ProviderError
-from shardagent.providers.base import About, Answer, Created, Listed, Sent, Wanted
+from shardagent.providers.base import (
+    About,
+    Answer,
+    Created,
+    Listed,
+    Sent,
+    Waiting,
+    Wanted,
+)
 from shardagent.wire import Plan
 
 ANSWER_BYTES_MAX = 16 * 1_048_576
@@ -78,6 +87,18 @@ class SimProvider:
         )
         return Answer(code, output, ticks, digest)
 
+    def probe_quickly(
+        self,
+        provider_id: str,
+        command: Sequence[str],
+        challenge: str | None,
+        waiting: Waiting,
+    ) -> Callable[[], object] | None:
+        wire = None if self._lines is None else self._lines.wire
+        if wire is None:
+            return None
+        return wire.begin(waiting, "probe", provider_id, list(command), challenge)
+
     async def destroy(self, provider_id: str, sent: Sent) -> None:
         wire = await self._connected()
         await wire.call(sent, "destroy", provider_id)
@@ -123,7 +144,11 @@ class _Lines:
 
     @property
     def open(self) -> bool:
-        return self._wire is not None and self._wire.open
+        return self.wire is not None
+
+    @property
+    def wire(self) -> _Wire | None:
+        return self._wire if self._wire is not None and self._wire.open else None
 
     def leave(self) -> None:
         self.users -= 1
@@ -183,6 +208,7 @@ class _Wire(asyncio.Protocol):
         self._rest = b""
         self._next_id = 0
         self._calls: dict[int, asyncio.Future[list[Any]]] = {}
+        self._quick: dict[int, Waiting] = {}
         self._out: list[bytes] = []
         self._sent: list[Sent] = []
         self.open = False
@@ -191,20 +217,33 @@ class _Wire(asyncio.Protocol):
         """One request and its answer; raises what the answer says."""
         if not self.open:
             raise _lost("the connection is closed")
-        self._next_id += 1
-        request_id = self._next_id
+        request_id = self._ask(sent, verb, *values)
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         self._calls[request_id] = answer
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(
-            orjson.dumps([request_id, verb, *values], option=orjson.OPT_APPEND_NEWLINE)
-        )
-        self._sent.append(sent)
         try:
             return await answer
         finally:
             self._calls.pop(request_id, None)
+
+    def begin(
+        self, waiting: Waiting, verb: str, *values: object
+    ) -> Callable[[], object]:
+        """One probe whose end is told to `waiting`; returns what forgets it."""
+        request_id = self._ask(waiting.sent, verb, *values)
+        self._quick[request_id] = waiting
+        return partial(self._quick.pop, request_id, None)
+
+    def _ask(self, sent: Sent, verb: str, *values: object) -> int:
+        self._next_id += 1
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(
+            orjson.dumps(
+                [self._next_id, verb, *values], option=orjson.OPT_APPEND_NEWLINE
+            )
+        )
+        self._sent.append(sent)
+        return self._next_id
 
     def close(self) -> None:
         self.open = False
@@ -234,6 +273,13 @@ class _Wire(asyncio.Protocol):
         if request_id is None:
             self._fail(_provider_error(*values))
             return
+        waiting = self._quick.pop(request_id, None)
+        if waiting is not None:
+            if failed:
+                waiting.ended(None, _provider_error(*values))
+            else:
+                waiting.ended(Answer(*values), None)
+            return
         answer = self._calls.get(request_id)
         if answer is None or answer.done():
             return  # its caller has given up
@@ -256,6 +302,9 @@ class _Wire(asyncio.Protocol):
                 answer.set_exception(
                     ProviderError(error.cause, error.origin, error.message)
                 )
+        quick, self._quick = self._quick, {}
+        for waiting in quick.values():
+            waiting.ended(None, ProviderError(error.cause, error.origin, error.message))
 
 
 def _provider_error(cause: str, status: int, message: str) -> ProviderError:
