@@ -5,7 +5,7 @@ DATA ?= ./var
 PORT ?= 8000
 export DATA PORT
 
-.PHONY: setup demo up test vendors faults test-quick conformance check bench apt clean
+.PHONY: setup demo up test vendors faults test-quick conformance check bench apt clean pages screenshots
 
 setup: .venv/.site
 
@@ -38,6 +38,14 @@ test: .venv/.dev apt
 # Every fault in every phase it can strike; writes docs/reliability.md. Half an hour.
 faults: .venv/.dev
 	@$(PY) -m tests.faults
+
+# Every page in all four combinations of width and colours, and 1,000 Shards.
+pages: .venv/.dev apt
+	@ALL_PAGES=1 $(PY) -m pytest -q tests/browser/test_pages.py
+
+# The main pages, as docs/pages.md shows them.
+screenshots: .venv/.dev apt
+	@$(PY) -m pytest -q tests/browser/shots.py
 
 # All but the Runs, real sandboxes and the browser.
 test-quick: .venv/.dev

@@ -53,10 +53,13 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "django_dramatiq",
+    "ninja",  # the API's page uses its own scripts then, none from elsewhere
     "runs",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "benchsite.headers.policy",
+    "django.middleware.gzip.GZipMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -25,7 +25,7 @@ _SHAPE_LABELS = {
     Shape.SEQUENTIAL: "sequential (one at a time)",
     Shape.STAIRCASE: "staircase (steps, each held)",
 }
-_NUMBERS = (
+NUMBERS = (
     "sandbox_count",
     "sandboxes_per_shard",
     "target",
@@ -40,8 +40,11 @@ _NUMBERS = (
     "flush_interval_s",
     "seed",
     "max_duration_s",
+    "max_cost",
+    "quota_granted",
+    "quota_granted_on",
 )
-_NESTED = {
+NESTED = {
     "load_shape": ("load", "shape"),
     "load_steps": ("load", "steps"),
     "load_step_s": ("load", "step_s"),
@@ -52,7 +55,7 @@ _NESTED = {
     "fleet_shards_per_host": ("fleet", "shards_per_host"),
 }
 _FIELD_OF = {
-    **{".".join(path): name for name, path in _NESTED.items()},
+    **{".".join(path): name for name, path in NESTED.items()},
     "load.stagger_us": "stagger_ms",
     "load": "load_shape",
     "fleet": "fleet_shards_per_host",
@@ -182,6 +185,13 @@ class NewRunForm(forms.Form):
     max_duration_s = _number(
         "Give up after (s)", "The Run's budget of time", "no limit"
     )
+    max_cost = _number("Budget ($)", "Aborts in good order above it", "no limit")
+    quota_granted = _number(
+        "Granted quota",
+        "Sandboxes that the Provider grants this account",
+        "none stated",
+    )
+    quota_granted_on = _number("Granted on", "The day, YYYY-MM-DD")
     world = forms.CharField(
         label="Simulated world",
         required=False,
@@ -226,10 +236,10 @@ class NewRunForm(forms.Form):
             "witness": cleaned["witness"],
             "ranked": cleaned["ranked"],
         }
-        for name in _NUMBERS:
+        for name in NUMBERS:
             if cleaned[name]:
                 asked[name] = cleaned[name]
-        for name, (outer, inner) in _NESTED.items():
+        for name, (outer, inner) in NESTED.items():
             if cleaned[name]:
                 asked.setdefault(outer, {})[inner] = cleaned[name]
         asked |= self._texts(cleaned)
@@ -256,31 +266,59 @@ class NewRunForm(forms.Form):
         return texts
 
     @property
-    def main_fields(self) -> list[forms.BoundField]:
-        return [self[name] for name in _MAIN]
-
-    @property
-    def load_fields(self) -> list[forms.BoundField]:
-        return [self[name] for name in _LOAD]
-
-    @property
-    def other_fields(self) -> list[forms.BoundField]:
-        return [self[name] for name in self.fields if name not in {*_MAIN, *_LOAD}]
+    def groups(self) -> list[dict[str, Any]]:
+        """The fields in the order in which one thinks of them; the rest is folded."""
+        return [
+            {"name": name, "fields": [self[field] for field in fields], "open": opened}
+            for name, opened, fields in _GROUPS
+        ]
 
 
-_MAIN = (
-    "provider",
-    "credential",
-    "endpoint",
-    "sandbox_count",
-    "hold_s",
-    "probe_interval_s",
-    "sandboxes_per_shard",
-    "target",
-    "witness",
-    "ranked",
+# name, open from the start, fields
+_GROUPS: tuple[tuple[str, bool, tuple[str, ...]], ...] = (
+    (
+        "Where",
+        True,
+        ("provider", "credential", "endpoint", "spec_region", "spec_image"),
+    ),
+    ("How many", True, ("sandbox_count", "target", "sandboxes_per_shard")),
+    (
+        "Load shape",
+        True,
+        ("load_shape", "stagger_ms", "load_steps", "load_step_s"),
+    ),
+    ("Hold", True, ("hold_s", "probe_interval_s", "witness", "ranked")),
+    ("Sandbox", True, ("spec_cpu", "spec_memory_mb")),
+    (
+        "Budget",
+        True,
+        ("max_duration_s", "max_cost", "quota_granted", "quota_granted_on"),
+    ),
+    ("Commands", False, ("ready_command", "ready_expect", "probe_command")),
+    (
+        "Timeouts",
+        False,
+        (
+            "create_timeout_s",
+            "ready_timeout_s",
+            "probe_timeout_s",
+            "probe_failures_max",
+            "final_spread_s",
+        ),
+    ),
+    (
+        "Fleet and seed",
+        False,
+        (
+            "fleet_shards_per_host",
+            "heartbeat_interval_s",
+            "flush_interval_s",
+            "seed",
+            "world",
+        ),
+    ),
+    ("Note", True, ("note",)),
 )
-_LOAD = ("load_shape", "stagger_ms", "load_steps", "load_step_s")
 
 
 def _to_us(milliseconds: str) -> object:

@@ -16,7 +16,7 @@ from shardagent.wire import Plan, Shape
 DESTROY_GRACE_S = 30  # beyond destroy_timeout_s, as the supervisor grants it
 PHASES = (
     ("queued", "queue"),
-    ("provisioning", "start agents"),
+    ("provisioning", "provision"),
     ("arming", "arm"),
     ("bursting", "burst"),
     ("holding", "hold"),
@@ -83,18 +83,24 @@ def figures(run: Json) -> list[dict[str, str]]:
             if reached and peak.get("elapsed_ms") is not None
             else "",
             "nothing was ever proven alive",
+            anchor="held",
+            rows=_alive_at("proven", run, peak.get("at_us")),
         ),
         _figure(
             "Possible then",
             thousands(peak["possible"]) if reached else "",
             "may have been alive",
             "no create was sent",
+            anchor="curve",
+            rows=_alive_at("possible", run, peak.get("at_us")),
         ),
         _figure(
             "Implied",
             thousands(run["implied_peak"]) if run["implied_peak"] is not None else "",
             "answered creates, what a burst test would claim",
             "no create was sent",
+            anchor="curve",
+            rows="sandboxes?of=create&sort=-create",
         ),
     ]
     rows += [
@@ -104,6 +110,10 @@ def figures(run: Json) -> list[dict[str, str]]:
             f"of {target} proven",
             f"not reached: never were {share} % of {target} proven alive together",
             missing="not reached",
+            anchor="held",
+            rows=f"sandboxes?alive=proven&at_ms={took[share]}"
+            if took.get(share) is not None
+            else "",
         )
         for share in ("50", "90", "99", "100")
     ]
@@ -114,9 +124,24 @@ def figures(run: Json) -> list[dict[str, str]]:
             "" if bound is None else f"± {seconds(bound / 1e6)}",
             "largest of any instant used",
             "no instant of the proven curve was placed",
+            anchor="clocks",
+            rows="shards?sort=clock_bound_us",
         )
     )
     return rows + _rig(run["verdict"].get("findings") or ())
+
+
+def held_rows(run: Json) -> str:
+    """What leads to the Sandboxes of the headline: those alive at its lowest."""
+    held = run["held"] or {}
+    return _alive_at("proven", run, held.get("lowest_us"))
+
+
+def _alive_at(curve: str, run: Json, at_us: int | None) -> str:
+    t0 = run["instants"]["t0_us"]
+    if at_us is None or t0 is None:
+        return ""
+    return f"sandboxes?alive={curve}&at_ms={(at_us - t0) / 1_000:.3f}"
 
 
 def phases(run: Json) -> list[dict[str, str]]:
@@ -128,6 +153,7 @@ def phases(run: Json) -> list[dict[str, str]]:
     place = names.index(state) if state in names else -1
     return [
         {
+            "state": PHASES[at][0],
             "name": words,
             "is": "over" if at < place else "now" if at == place else "to-come",
         }
@@ -185,6 +211,10 @@ def _rig(findings: Sequence[Json]) -> list[dict[str, str]]:
             "" if row["value"] is None else seconds(row["value"] / 1e3),
             wanted[row["check"]][1],
             "no create was sent",
+            anchor="start",
+            rows="shards?sort=harness_delay_p99_us"
+            if row["check"].startswith("harness")
+            else "sandboxes?sort=-delay",
         )
         for row in findings
         if row["check"] in wanted
@@ -211,10 +241,10 @@ def _live_figures(run: Json) -> list[dict[str, str]]:
     ]
 
 
-def _figure(
-    label: str, value: str, of: str, why: str, *, missing: str = "–"
-) -> dict[str, str]:
-    return {"label": label, "value": value, "of": of, "why": why, "missing": missing}
+def _figure(label: str, value: str, of: str, why: str, **more: str) -> dict[str, str]:
+    """anchor: where the methodology defines it; rows: what leads to the rows behind."""
+    usual = {"missing": "–", "anchor": "", "rows": ""}
+    return {"label": label, "value": value, "of": of, "why": why, **usual, **more}
 
 
 def _live(run: Json) -> str:

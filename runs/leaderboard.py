@@ -8,7 +8,7 @@ from typing import Any
 
 from runs.models import Run, State
 from runs.plan import ranked_faults, read_plan
-from runs.ranking import WINDOW_DAYS, Board, Launch, boards, class_of
+from runs.ranking import WINDOW_DAYS, Board, Launch, Place, boards, class_of
 
 LAUNCHES_MAX = 10_000
 BARRING_LABELS = ("quota-bound", "answers on demand", "stand-in")
@@ -45,6 +45,7 @@ def board_json(board: Board, plans: dict[str, dict[str, Any]]) -> dict[str, Any]
                 "share_held_ci95": (
                     None if place.low is None else [place.low, place.high]
                 ),
+                "spread": _spread(place),
                 "tti_p99_us": place.tti_p99_us,
                 "connect_us": place.connect_us,
                 "used": len(place.used),
@@ -57,6 +58,8 @@ def board_json(board: Board, plans: dict[str, dict[str, Any]]) -> dict[str, Any]
                         "verdict": x.verdict,
                         "used": x.used,
                         "barred": list(x.barred),
+                        "share_held": None if x.held is None else x.share_held,
+                        "day": x.day,
                     }
                     for x in place.launched
                 ],
@@ -64,6 +67,49 @@ def board_json(board: Board, plans: dict[str, dict[str, Any]]) -> dict[str, Any]
             for place in board.places
         ],
     }
+
+
+def _spread(place: Place) -> list[float] | None:
+    """The least and the largest share held among the Runs that count."""
+    shares = [launch.share_held for launch in place.used]
+    return [min(shares), max(shares)] if shares else None
+
+
+def public_board(shown: dict[str, Any], published: set[str]) -> dict[str, Any]:
+    """A board as strangers see it: what is not published is counted, and no more.
+
+    A Provider of which nothing is published is left out; `hidden` counts its launches.
+    """
+    items, hidden = [], 0
+    for place in shown["items"]:
+        known = [run for run in place["runs"] if run["code"] in published]
+        if not known:
+            hidden += place["launched"]
+            continue
+        items.append(
+            {**place, "runs": known, "unpublished": place["launched"] - len(known)}
+        )
+    return {**shown, "items": items, "hidden": hidden}
+
+
+def published_codes() -> set[str]:
+    rows = Run.objects.filter(ranked=True, published_at__isnull=False)
+    return set(rows.values_list("code", flat=True)[:LAUNCHES_MAX])
+
+
+def history(provider: str, *, public: bool) -> list[dict[str, Any]]:
+    """Every ranked launch at a Provider, oldest first, whatever became of it."""
+    rows = Run.objects.filter(ranked=True, provider=provider, launched_at__isnull=False)
+    if public:
+        rows = rows.filter(published_at__isnull=False)
+    found = []
+    for run in rows.order_by("launched_at")[:LAUNCHES_MAX]:
+        launch = _launch(run)
+        share = None if launch.held is None else launch.share_held
+        found.append(
+            {"run": run, "launch": launch, "share": share, "at": run.launched_at}
+        )
+    return found
 
 
 def class_plans() -> dict[str, dict[str, Any]]:

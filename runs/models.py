@@ -92,6 +92,8 @@ class Run(models.Model):
     sealed_at_us = models.BigIntegerField(null=True, blank=True)
     published_at = models.DateTimeField(null=True, blank=True)
     published_by = models.CharField(max_length=150, default="", blank=True)
+    # Hosts, egress addresses, logs and raw segments are published, too.
+    logs_published = models.BooleanField(default=False)
 
     class Meta:
         ordering = ("-id",)
@@ -257,6 +259,23 @@ class ApiToken(models.Model):
     digest = models.CharField(max_length=64, unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Preset(models.Model):
+    """An operator's form of a Run, as it stood; nothing secret is in it."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    name = models.CharField(max_length=60)
+    fields = models.JSONField()
+    saved_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("owner", "name"), name="preset_once"),
+        )
 
     def __str__(self) -> str:
         return self.name

@@ -69,6 +69,7 @@ def rebuild(code: str) -> Run:
         "end_detail": ends[-1].get("end_detail", "") if ends else "",
         "published_at": _published_at(publication) if published else None,
         "published_by": str(publication.get("by", ""))[:150] if published else "",
+        "logs_published": published and publication.get("logs") is True,
         **sealed.summary["instants"],
     }
     with transaction.atomic():

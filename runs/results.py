@@ -11,16 +11,19 @@ from typing import Any, Literal
 
 from runs import lifecycle
 from runs.clickhouse import causes as causes_query
-from runs.clickhouse import curves, logs, sandbox_rows
+from runs.clickhouse import curves, distribution, logs, sandbox_rows
 from runs.clickhouse import defects as defects_query
 from runs.clickhouse import latency as latency_query
 from runs.clickhouse import shards as shards_query
+from runs.clickhouse import start as start_query
 from runs.clickhouse.facts import RunFacts, live_facts
-from runs.clickhouse.sandbox_rows import SandboxFilter
+from runs.clickhouse.logs import LogView
+from runs.filters import SandboxFilter
 from runs.models import Run, State
 from shardagent.wire import Plan
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+HEALTH_RECENT_S = 20
 SHARD_SANDBOXES_MAX = 10_000
 
 
@@ -100,10 +103,10 @@ def shard_sandboxes(run: Run, index: int) -> list[dict[str, Any]]:
     """Each Sandbox's life in µs since T0, on the Run's clock; None where absent."""
     chosen = SandboxFilter(shard=index)
     rows: list[dict[str, Any]] = []
-    after: int | None = 0
+    after: str | None = ""
     while after is not None and len(rows) < SHARD_SANDBOXES_MAX:
         page, after = sandbox_rows.sandbox_rows(
-            run.code, chosen, after=after, limit=sandbox_rows.PAGE_MAX
+            facts_of(run), chosen, after=after, limit=sandbox_rows.PAGE_MAX
         )
         rows += page
     return [_elapsed(row, run.t0_us) for row in rows]
@@ -132,6 +135,12 @@ def health(run: Run, index: int) -> list[dict[str, Any]]:
         {**row, "elapsed_us": _since(row["at_us"], shift, run.t0_us)}
         for row in shards_query.health(run.code, index)
     ]
+
+
+def fleet_health(run: Run) -> dict[str, Any] | None:
+    """The agents' health over the last HEALTH_RECENT_S of a live Run."""
+    since_us = lifecycle.now_us(run) - HEALTH_RECENT_S * 1_000_000
+    return shards_query.fleet_health(run.code, since_us)
 
 
 def log(
@@ -169,20 +178,147 @@ def log(
     return {"lines": rows, "next": cursor}
 
 
-def sandboxes(
-    run: Run, chosen: SandboxFilter, *, after: int, limit: int
+def log_index(
+    run: Run, view: LogView, *, q: str = "", number: int = 0
 ) -> dict[str, Any]:
+    """Where errors, matches and phases are in a view of a log, by place."""
+    shift = _shift(run, view.shard)
+    known = [
+        (name, at)
+        for name, at in (
+            ("burst", run.t0_us),
+            ("hold", run.t_hold_us),
+            ("teardown", run.t_end_us),
+            ("destroy", run.t_destroy_us),
+        )
+        if at is not None
+    ]
+    instants = [at - shift for _, at in known]
+    found = logs.log_index(run.code, view, q=q, number=number, instants=instants)
+    row = asdict(found)
+    begins = row.pop("begins")
+    names = ["before T0", *(name for name, _ in known)]
+    return row | {
+        "phases": [
+            {"name": name, "first": first}
+            for name, first in zip(names, [0, *begins], strict=True)
+        ]
+    }
+
+
+def log_window(run: Run, view: LogView, first: int, limit: int) -> list[list[Any]]:
+    """Lines from a place on, each [number, elapsed_us, level, text]."""
+    shift = _shift(run, view.shard)
+    return [
+        [
+            row["number"],
+            _since(row["at_us"], shift, run.t0_us),
+            row["level"],
+            row["text"],
+        ]
+        for row in logs.log_window(run.code, view, first, limit)
+    ]
+
+
+def log_search(
+    run: Run, q: str, *, level: str = "", offset: int = 0, limit: int = 200
+) -> dict[str, Any]:
+    """Lines of every Shard's log that contain `q`, and how many each Shard has."""
+    rows, by_shard = logs.search(run.code, q, level=level, offset=offset, limit=limit)
+    return {
+        "items": rows,
+        "total": sum(lines for _, lines in by_shard),
+        "shards": by_shard,
+    }
+
+
+def shard_story(run: Run, index: int) -> list[dict[str, Any]]:
+    """What happened in a Shard, in order: elapsed_us, kind, text, sandbox or None."""
+    shift = _shift(run, index)
+    story = [
+        {
+            "elapsed_us": _since(row["at_us"], shift, run.t0_us),
+            "kind": row["kind"],
+            "attempt": row["attempt"],
+            "text": _shard_event_text(row),
+            "sandbox": None,
+        }
+        for row in shards_query.shard_events(run.code, index)
+    ]
+    for row in shards_query.shard_failures(run.code, index):
+        first, last = (
+            _since(row[name], shift, run.t0_us) for name in ("first_us", "last_us")
+        )
+        times = "" if row["count"] == 1 else f"{row['count']:,} times"
+        parts = [str(row["cause"] or "").replace("_", " "), times, row["message"]]
+        story.append(
+            {
+                "elapsed_us": first,
+                "until_us": last if row["count"] > 1 else None,
+                "kind": row["kind"],
+                "attempt": None,
+                "text": ", ".join(part for part in parts if part),
+                "sandbox": row["sandbox"],
+            }
+        )
+    return sorted(story, key=lambda row: row["elapsed_us"] or 0)
+
+
+def _shard_event_text(row: dict[str, Any]) -> str:
+    said = [
+        row["reason"],
+        f"{row['connections']:,} connections" if row["connections"] else None,
+        f"{row['orphans']:,} orphans" if row["orphans"] else None,
+        "on its own: it heard no T_end" if row["autonomous"] else None,
+    ]
+    return ", ".join(part for part in said if part)
+
+
+def sandboxes(
+    run: Run, chosen: SandboxFilter, *, after: str = "", limit: int
+) -> dict[str, Any]:
+    """A page of rows; ValueError where `after` is no cursor of that order."""
     rows, following = sandbox_rows.sandbox_rows(
-        run.code, chosen, after=after, limit=limit
+        facts_of(run), chosen, after=after, limit=limit
     )
+    if following is not None and chosen.sort in ("", "sandbox"):
+        return {"items": rows, "next": int(following)}
     return {"items": rows, "next": following}
 
 
+def sandbox_count(run: Run, chosen: SandboxFilter) -> int:
+    return sandbox_rows.sandbox_count(facts_of(run), chosen)
+
+
+def facets(run: Run, chosen: SandboxFilter) -> dict[str, list[tuple[Any, int]]]:
+    """Counts by outcome, cause, origin and Shard, each under the other conditions."""
+    facts = facts_of(run)
+    names: tuple[Literal["outcome", "cause", "origin", "shard"], ...]
+    names = ("outcome", "cause", "origin", "shard")
+    return {name: sandbox_rows.facet(facts, chosen, name) for name in names}
+
+
 def export(
-    run: Run, chosen: SandboxFilter, kind: Literal["csv", "parquet"]
+    run: Run, chosen: SandboxFilter, kind: Literal["csv", "parquet", "json"]
 ) -> Iterator[bytes]:
     """All rows as a file; ClickHouse writes it, a chunk at a time."""
-    return sandbox_rows.export_rows(run.code, chosen, kind)
+    return sandbox_rows.export_rows(facts_of(run), chosen, kind)
+
+
+def by_size(run: Run, phase: str) -> list[dict[str, Any]]:
+    """A phase's latencies in bins that are equal on a log scale."""
+    return [asdict(row) for row in distribution.by_size(run.code, phase)]
+
+
+def in_submission_order(run: Run, phase: str) -> list[dict[str, Any]]:
+    """A phase's latencies in at most 100 bins, by order of submission."""
+    return [asdict(row) for row in distribution.by_submission(run.code, phase)]
+
+
+def start(run: Run) -> list[dict[str, Any]]:
+    """Start skew and harness delay of each Shard."""
+    rows = start_query.start(facts_of(run), lifecycle.plan_of(run))
+    return [asdict(row) for row in rows]
 
 
 def defects(run: Run, limit: int) -> list[dict[str, Any]]:

@@ -39,7 +39,8 @@ class Axis:
         step_s = next((s for s in steps if span_s / s <= TICKS_MAX), 10**9)
         found, at = [], 0.0
         while at * 1e6 <= self.to_us:
-            found.append({"left": self.x(at * 1e6) / WIDTH * 100, "text": f"{at:g}"})
+            left = f"{self.x(at * 1e6) / WIDTH * 100:.2f}%"
+            found.append({"left": left, "text": f"{at:g}"})
             at += step_s
         return found
 
@@ -65,12 +66,12 @@ def strip(row: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
         if ready is not None
         else None,
     ]
-    marks: list[dict[str, float]] = []
+    marks: list[dict[str, str]] = []
     if row["outcome"] == "failed" and row["cause"] in REFUSED and sent is not None:
         # Never alive, and when the refusal came is not among these instants.
-        return {"bars": [], "marks": [{"left": axis.x(sent) / WIDTH * 100}]}
+        return {"bars": [], "marks": [_mark(sent, axis)]}
     if row["dead_us"] is not None:
-        marks.append({"left": axis.x(row["dead_us"]) / WIDTH * 100})
+        marks.append(_mark(row["dead_us"], axis))
     return {"bars": [bar for bar in bars if bar], "marks": marks}
 
 
@@ -102,7 +103,18 @@ def _bar(
     if begin is None or end is None or end < begin:
         return None
     left, right = axis.x(begin), axis.x(end)
-    return {"name": name, "x": left, "width": round(max(right - left, 0.5), 2)}
+    width = max(right - left, 0.5)
+    return {
+        "name": name,
+        "x": left,
+        "width": round(width, 2),
+        "left": f"{left / 10:.2f}%",
+        "long": f"{width / 10:.2f}%",
+    }
+
+
+def _mark(at_us: int, axis: Axis) -> dict[str, str]:
+    return {"left": f"{axis.x(at_us) / WIDTH * 100:.2f}%"}
 
 
 def _first(*instants: int | None) -> int | None:

@@ -30,3 +30,11 @@ def run_or_404(request: HttpRequest, code: str) -> Run:
     if run is None:
         raise HttpError(404, f"no Run {code!r} here")
     return run
+
+
+def record_or_404(request: HttpRequest, code: str) -> Run:
+    """A Run whose hosts, logs and raw segments may be read."""
+    run = run_or_404(request, code)
+    if not (is_operator(request) or run.logs_published):
+        raise HttpError(404, f"the logs and raw segments of {code} are not published")
+    return run

@@ -123,9 +123,10 @@ def abort_run(request: HttpRequest, code: str) -> dict[str, Any]:
 
 
 @api.post("/runs/{code}/publish", auth=token, tags=["runs"])
-def publish_run(request: HttpRequest, code: str) -> dict[str, Any]:
+def publish_run(request: HttpRequest, code: str, logs: bool = False) -> dict[str, Any]:
+    """Everybody may read the Run; `?logs=true`: hosts, logs and raw segments, too."""
     run = run_or_404(request, code)
-    publication.publish(run, _name(request))
+    publication.publish(run, _name(request), logs=logs)
     return run_json(run)
 
 

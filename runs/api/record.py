@@ -6,16 +6,21 @@ from typing import Any, Literal
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils import timezone
-from ninja import Router
+from ninja import Query, Router, Schema
 from ninja.errors import HttpError
 
 from runs import objects, rebuild, results
-from runs.api.access import run_or_404
-from runs.clickhouse.sandbox_rows import PAGE_MAX, SandboxFilter
-from runs.clickhouse.sandboxes import OUTCOMES
-from runs.leaderboard import board_json, class_plans, current_boards
+from runs.api.access import is_operator, record_or_404, run_or_404
+from runs.clickhouse.sandbox_rows import PAGE_MAX
+from runs.filters import SandboxFilter, parse
+from runs.leaderboard import (
+    board_json,
+    class_plans,
+    current_boards,
+    public_board,
+    published_codes,
+)
 from runs.models import Run, State
-from shardagent.errors import Cause
 
 STEP_MS_MAX = 3_600_000
 LOG_LINES_MAX = 5_000
@@ -85,7 +90,7 @@ def log(
     """Lines with stable numbers; `next` is what to give as `after`, null at the end."""
     if not 1 <= limit <= LOG_LINES_MAX:
         raise HttpError(422, f"limit must be from 1 to {LOG_LINES_MAX}")
-    run = run_or_404(request, code)
+    run = record_or_404(request, code)
     if not 0 <= index < int(run.plan["shard_count"]):
         raise HttpError(404, f"Run {code} has no Shard {index}")
     try:
@@ -102,48 +107,91 @@ def log(
         raise HttpError(422, str(error)) from None
 
 
+@router.get("/runs/{code}/log")
+def search_log(
+    request: HttpRequest,
+    code: str,
+    q: str,
+    level: str = "",
+    offset: int = 0,
+    limit: int = 200,
+) -> Any:
+    """Lines of every Shard's log that contain `q`; how many each Shard has."""
+    if not q or not 1 <= limit <= LOG_LINES_MAX or not 0 <= offset <= 1_000_000:
+        raise HttpError(422, f"q is needed; limit is from 1 to {LOG_LINES_MAX}")
+    run = record_or_404(request, code)
+    return results.log_search(run, q, level=level.upper(), offset=offset, limit=limit)
+
+
+class SandboxParameters(Schema):
+    """What narrows and orders Sandboxes, as in the explorer's address; all optional."""
+
+    outcome: str = ""
+    cause: str = ""
+    origin: str = ""
+    shard: str = ""
+    of: str = ""
+    least_ms: str = ""
+    most_ms: str = ""
+    alive: str = ""
+    at_ms: str = ""
+    died_ms: str = ""
+    rank: str = ""
+    suspended: str = ""
+    q: str = ""
+    sort: str = ""
+
+
+Chosen = Query[SandboxParameters]
+
+
 @router.get("/runs/{code}/sandboxes")
 def sandboxes(
     request: HttpRequest,
     code: str,
-    outcome: str = "",
-    cause: str = "",
-    shard: int | None = None,
-    after: int = 0,
+    chosen: Chosen,
+    after: str = "",
     limit: int = 100,
 ) -> Any:
+    """Rows ordered by `sort` (`-tti`: slowest first); `next` is the next `after`."""
     if not 1 <= limit <= PAGE_MAX:
         raise HttpError(422, f"limit must be from 1 to {PAGE_MAX}")
-    if after < 0:
-        raise HttpError(422, "after must not be negative")
     run = run_or_404(request, code)
-    chosen = _filter(outcome, cause, shard)
-    return results.sandboxes(run, chosen, after=after, limit=limit)
+    try:
+        return results.sandboxes(run, _filter(chosen), after=after, limit=limit)
+    except ValueError as error:
+        raise HttpError(422, str(error)) from None
 
 
 @router.get("/runs/{code}/sandboxes.csv")
-def sandboxes_csv(
-    request: HttpRequest,
-    code: str,
-    outcome: str = "",
-    cause: str = "",
-    shard: int | None = None,
-) -> HttpResponse:
+def sandboxes_csv(request: HttpRequest, code: str, chosen: Chosen) -> HttpResponse:
     run = run_or_404(request, code)
-    return _file(run, _filter(outcome, cause, shard), "csv", "text/csv")
+    return _file(run, _filter(chosen), "csv", "text/csv")
 
 
 @router.get("/runs/{code}/sandboxes.parquet")
-def sandboxes_parquet(
-    request: HttpRequest,
-    code: str,
-    outcome: str = "",
-    cause: str = "",
-    shard: int | None = None,
-) -> HttpResponse:
+def sandboxes_parquet(request: HttpRequest, code: str, chosen: Chosen) -> HttpResponse:
     run = run_or_404(request, code)
     kind = "application/vnd.apache.parquet"
-    return _file(run, _filter(outcome, cause, shard), "parquet", kind)
+    return _file(run, _filter(chosen), "parquet", kind)
+
+
+@router.get("/runs/{code}/distribution")
+def distribution(
+    request: HttpRequest, code: str, phase: Literal["create", "ready", "tti"] = "tti"
+) -> Any:
+    """Latencies by size (bins equal on a log scale) and by order of submission."""
+    run = run_or_404(request, code)
+    return {
+        "by_size": results.by_size(run, phase),
+        "by_submission": results.in_submission_order(run, phase),
+    }
+
+
+@router.get("/runs/{code}/start")
+def start(request: HttpRequest, code: str) -> Any:
+    """Start skew and harness delay of each Shard, in µs."""
+    return {"items": results.start(run_or_404(request, code))}
 
 
 @router.get("/runs/{code}/sandboxes/{sandbox}/events")
@@ -175,7 +223,7 @@ def raw(request: HttpRequest, code: str, after: str = "", limit: int = 200) -> A
     """The Run's objects in key order, each with a link that works for an hour."""
     if not 1 <= limit <= RAW_LINKS_MAX:
         raise HttpError(422, f"limit must be from 1 to {RAW_LINKS_MAX}")
-    run = run_or_404(request, code)
+    run = record_or_404(request, code)
     rows: list[dict[str, Any]] = []
     for item in objects.listing(f"runs/{run.code}/", after=after):
         if len(rows) == limit:
@@ -195,17 +243,17 @@ def late(request: HttpRequest, code: str) -> Any:
 def leaderboard(request: HttpRequest) -> Any:
     plans = class_plans()
     found = [board_json(board, plans) for board in current_boards(timezone.now())]
+    if not is_operator(request):
+        published = published_codes()
+        found = [public_board(board, published) for board in found]
     return {"items": found}
 
 
-def _filter(outcome: str, cause: str, shard: int | None) -> SandboxFilter:
-    if outcome and outcome not in (*OUTCOMES, "pending"):
-        raise HttpError(422, f"outcome must be one of {', '.join(OUTCOMES)}")
-    if cause and cause not in set(Cause):
-        raise HttpError(422, f"cause must be one of {', '.join(Cause)}")
-    if shard is not None and shard < 0:
-        raise HttpError(422, "shard must not be negative")
-    return SandboxFilter(outcome=outcome, cause=cause, shard=shard)
+def _filter(chosen: SandboxParameters) -> SandboxFilter:
+    try:
+        return parse(chosen.model_dump())
+    except ValueError as error:
+        raise HttpError(422, str(error)) from None
 
 
 def _file(

@@ -88,7 +88,10 @@ def stream(
         source = _client().raw_stream(
             sql,
             parameters=parameters,
-            settings=_settings(name, COMMAND_TIME_MAX_S),
+            settings={
+                **_settings(name, COMMAND_TIME_MAX_S),
+                "output_format_write_statistics": 0,  # the same file each time
+            },
             fmt=fmt,
         )
         with source:

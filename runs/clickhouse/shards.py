@@ -162,3 +162,61 @@ def shift(run: str, shard: int) -> int:
     """Run clock minus agent clock by the Shard's best sample; 0 without one."""
     rows = client.query_rows(_SHIFT, {"run": run, "shard": shard}, name="shift")
     return int(rows[0]["shift"]) if rows else 0
+
+
+_FLEET_HEALTH = """
+SELECT max(lag) AS loop_lag_us, max(cpu) AS cpu_pct,
+    quantileExact(0.5)(cpu) AS cpu_p50_pct, sum(flying) AS in_flight,
+    sum(queued) AS queued_events, count() AS shards
+FROM (
+    SELECT shard, max(loop_lag_us) AS lag, argMax(cpu_pct, at_us) AS cpu,
+        argMax(in_flight, at_us) AS flying, argMax(queued_events, at_us) AS queued
+    FROM events
+    WHERE run = {run:String} AND kind = 'health' AND judged AND at_us > {since:Int64}
+    GROUP BY shard
+)
+LIMIT 1
+"""
+
+
+def fleet_health(run: str, since_us: int) -> dict[str, Any] | None:
+    """Worst lag since then and the last CPU, calls and queues; None without a sample.
+
+    By the agents' own clocks, so `since_us` is no sharper than they are.
+    """
+    bound = {"run": run, "since": since_us}
+    row = client.query_rows(_FLEET_HEALTH, bound, name="fleet_health")[0]
+    return row if row["shards"] else None
+
+
+_SHARD_EVENTS = """
+SELECT attempt, n, toString(kind) AS kind, at_us, reason, connections, orphans, host,
+    autonomous
+FROM (
+    SELECT * FROM events WHERE run = {run:String} AND shard = {shard:UInt32}
+        AND sandbox IS NULL AND kind NOT IN ('health', 'clock')
+    ORDER BY attempt, n, seq, line LIMIT 1 BY attempt, n
+)
+WHERE judged ORDER BY attempt, n LIMIT {limit:UInt32}
+"""
+_FAILURES = """
+SELECT toString(kind) AS kind, toString(cause) AS cause, count() AS count,
+    min(at_us) AS first_us, max(at_us) AS last_us, argMin(message, at_us) AS message,
+    toInt64(assumeNotNull(argMin(sandbox, at_us))) AS sandbox
+FROM events WHERE run = {run:String} AND shard = {shard:UInt32} AND judged
+    AND kind IN ('create_failed', 'readiness_failed', 'dead', 'orphaned')
+GROUP BY kind, cause ORDER BY first_us, kind, cause LIMIT {limit:UInt32}
+"""
+SHARD_EVENTS_MAX = 1_000
+
+
+def shard_events(run: str, shard: int) -> list[dict[str, Any]]:
+    """What the agents said of the Shard itself, by their own clock."""
+    bound = {"run": run, "shard": shard, "limit": SHARD_EVENTS_MAX}
+    return client.query_rows(_SHARD_EVENTS, bound, name="shard_events")
+
+
+def shard_failures(run: str, shard: int) -> list[dict[str, Any]]:
+    """Failures of its Sandboxes by kind and cause: how many, from when to when."""
+    bound = {"run": run, "shard": shard, "limit": SHARD_EVENTS_MAX}
+    return client.query_rows(_FAILURES, bound, name="shard_failures")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TypeGuard
 
 from django import template
@@ -10,6 +12,9 @@ from django.utils.safestring import SafeString
 
 register = template.Library()
 
+_SEQUENCE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\\-_])"
+)
 MINUTE_S = 60
 HOUR_S = 3_600
 LETTERS = {
@@ -107,6 +112,40 @@ def plain(value: str) -> str:
 def outcome_letter(name: str) -> str:
     """The letter that stands beside an Outcome's colour."""
     return LETTERS.get(name, "")
+
+
+@register.filter
+def plain_number(value: float | None) -> str:
+    """As a form field holds it: 1260.5 → 1260.5; None is empty."""
+    return f"{value:.3f}".rstrip("0").rstrip(".") if _known(value) else ""
+
+
+@register.filter
+def without_sequences(text: str) -> str:
+    """A log line without what would colour a terminal."""
+    return _SEQUENCE.sub("", text)
+
+
+CARD_TOP, CARD_ROW, CARD_ROWS_MAX = 64, 26, 8  # px of the leaderboard's card
+
+
+@register.filter
+def card_row(index: int) -> int:
+    return CARD_TOP + CARD_ROW * index
+
+
+@register.filter
+def card_height(places: Sequence[object]) -> int:
+    return CARD_TOP + CARD_ROW * min(len(places), CARD_ROWS_MAX) + 8
+
+
+@register.simple_tag
+def linked(text: str, part: str, address: str) -> SafeString:
+    """`text` with the first `part` of it as a link; plain where it does not occur."""
+    before, found, after = text.partition(part) if part else (text, "", "")
+    if not found or not address:
+        return format_html("{}", text)
+    return format_html('{}<a href="{}">{}</a>{}', before, address, found, after)
 
 
 @register.simple_tag

@@ -6,32 +6,43 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.core.cache import cache
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.cache import patch_vary_headers
+from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from runs import headline, launch, lifecycle, publication, results
-from runs.api.shapes import OUTCOMES, outcomes_of, run_json
+from runs.api.shapes import outcomes_of
 from runs.errors import ObjectsError, QueryError, StateError
 from runs.models import Run, State
 from runs.templatetags.runs_format import (
-    duration,
-    figure,
-    outcome_letter,
     thousands,
     words,
 )
+from runs.views import live
+from runs.views.head import head
+from runs.views.provenance import provenance
+from runs.views.run_chart import PHASES
 from runs.views.runs import visible_to
-from shardagent.wire import Plan
 
-LIVE_EVERY_MS = 2_000
-FRAGMENT = "X-Fragment"
-_FRAGMENTS = {"live": "runs/_run_live.html", "sections": "runs/_run_sections.html"}
-_NOT_ABORTABLE = (State.DRAFT, State.TEARING_DOWN, State.COLLECTING, State.SEALED)
+# Where the rows behind a check's value are.
+_ROWS_OF = {
+    "loop_lag_ms": "shards?sort=loop_lag_us",
+    "loop_cpu_pct": "shards?sort=cpu_pct",
+    "steal_pct": "shards?sort=steal_pct",
+    "harness_delay_p99_ms": "shards?sort=harness_delay_p99_us",
+    "harness_delay_max_ms": "shards?sort=harness_delay_max_us",
+    "cold_connections_pct": "shards?sort=cold_creates",
+    "clock_bound_ms": "shards?sort=clock_bound_us",
+    "start_skew_p99_ms": "sandboxes?sort=-delay",
+    "start_skew_max_ms": "sandboxes?sort=-delay",
+    "harness_share_pct": "sandboxes?sort=-delay",
+    "unobserved_pct": "sandboxes?outcome=unobserved",
+    "raw_record": "shards?sort=defects",
+}
 _TONES = (
     ("clean", "all succeeded"),
     ("some", "up to 5 % did not"),
@@ -43,33 +54,25 @@ _TONES = (
 )
 
 
+CELLS_KEPT_S = 3_600  # of a sealed Run, whose Shards do not change
 _PARTS = ("first", "middle", "last")  # of the submissions, 25, 50 and 25 %
 
 
 @require_GET
 def run(request: HttpRequest, code: str) -> HttpResponse:
-    """The page, or with X-Fragment the part of it that is asked for."""
+    """The page: of a live Run what can be watched, of a sealed one all evidence."""
     found = get_object_or_404(visible_to(request), code=code)
-    fragment = request.headers.get(FRAGMENT, "")
-    if fragment and fragment not in _FRAGMENTS:
-        return HttpResponseBadRequest(f"no such fragment: {fragment[:40]}")
-    ctx = live_context(found)
-    ctx["live_every_ms"] = LIVE_EVERY_MS
+    ctx = head(found)
     ctx["raw"] = request.GET.get("clock") == "raw"
-    if fragment != "live":
-        ctx |= _sections_context(found)
-    answer = render(request, _FRAGMENTS.get(fragment, "runs/run.html"), ctx)
-    patch_vary_headers(answer, [FRAGMENT])
-    return answer
+    ctx |= _evidence(found) if found.state == State.SEALED else _watched(found)
+    return render(request, "runs/run.html", ctx)
 
 
 @require_GET
 def run_markdown(request: HttpRequest, code: str) -> HttpResponse:
     """The result in a few lines, to be pasted into a report."""
     found = get_object_or_404(visible_to(request), code=code)
-    ctx = live_context(found) | {
-        "latency": _latency_rows(_asked(results.latency, found))
-    }
+    ctx = head(found) | {"latency": _latency_rows(_asked(results.latency, found))}
     kind = "text/markdown; charset=utf-8"
     return render(request, "runs/run.md", ctx, content_type=kind)
 
@@ -90,7 +93,12 @@ def run_abort(request: HttpRequest, code: str) -> HttpResponse:
 @login_required
 @require_POST
 def run_publish(request: HttpRequest, code: str) -> HttpResponse:
-    return _act(request, code, publication.publish, "Everybody can see this Run now.")
+    logs = request.POST.get("logs") == "on"
+
+    def publish(found: Run, by: str) -> None:
+        publication.publish(found, by, logs=logs)
+
+    return _act(request, code, publish, "Everybody can see this Run now.")
 
 
 @login_required
@@ -100,63 +108,89 @@ def run_unpublish(request: HttpRequest, code: str) -> HttpResponse:
     return _act(request, code, publication.unpublish, said)
 
 
-def live_context(found: Run) -> dict[str, Any]:
-    """What changes while a Run is live, and what heads its page for good."""
+def _watched(found: Run) -> dict[str, Any]:
+    """What a live Run shows beside its head; nothing that is asked of ClickHouse."""
     plan = lifecycle.plan_of(found)
-    shown = run_json(found)
-    ctx: dict[str, Any] = {
-        "run": found,
-        "plan": plan,
-        "json": shown,
-        "headline": headline.headline(shown),
-        "beneath": headline.beneath(shown),
-        "outcomes": _outcomes(shown["outcomes"]),
-        "progress": shown.get("progress"),
-        "phases": headline.phases(shown),
-        "figures": headline.figures(shown),
-        "abortable": found.state not in _NOT_ABORTABLE,
+    shards = live.live_shards(found, plan)
+    return {
+        "live_every_ms": live.POLL_EVERY_MS,
+        "shards": live.cells(shards),
+        "tones": tuple(live.TONES.values()),
+        "how": provenance(found, plan),
+        "plan_json": json.dumps(found.plan, indent=2, ensure_ascii=False),
+        **live.agents_context(found, plan, shards),
     }
-    if found.state != State.SEALED:
-        deadline = lifecycle.deadline_us(found, plan) if found.t0_us else None
-        ctx["awaited"] = headline.awaited(
-            shown,
-            plan,
-            state_at_us=found.state_at_us,
-            deadline_us=deadline,
-            collect_s=settings.RUN_COLLECT_TIMEOUT_S + 30,
-        )
-    return ctx
 
 
-def _sections_context(found: Run) -> dict[str, Any]:
+def _evidence(found: Run) -> dict[str, Any]:
     """The evidence; a part that cannot be read now says so, and the rest stands."""
     plan = lifecycle.plan_of(found)
     latency = _asked(results.latency, found)
-    shards = _asked(results.shards, found)
+    cells = shard_cells(found)
     labels = {row.get("ci95_label") for row in (latency or {}).values()} - {None}
-    cells = [shard_cell(row) for row in shards or []]
     return {
-        "unread": None in (latency, shards),
+        "unread": None in (latency, cells),
         "latency": _latency_rows(latency),
         "submission": _submission_rows(found),
         "steps": (found.summary or {}).get("steps"),
         "highest_step_held": (found.summary or {}).get("highest_step_held"),
         "interval_label": next(iter(labels), None),
         "causes": _asked(results.causes, found),
-        "findings": results.findings(found),
+        "findings": _findings(found),
         "certificate": (found.summary or {}).get("certificate"),
         "shards": cells,
-        "tones": [tone for tone in _TONES if tone[0] in {c["tone"] for c in cells}],
+        "tones": [t for t in _TONES if t[0] in {c["tone"] for c in cells or ()}],
         "outcomes_died": outcomes_of(found)["partial"],
-        "how": _how(found, plan),
+        "how": provenance(found, plan),
+        "phases_with_spread": PHASES,
+        "phase": "tti",
         "plan_json": json.dumps(found.plan, indent=2, ensure_ascii=False),
     }
+
+
+def _findings(found: Run) -> list[dict[str, Any]]:
+    """Every check, with the address of the rows its value was read from."""
+    page = reverse("run", args=[found.code])
+    return [
+        {**row, "rows": f"{page}/{_ROWS_OF.get(row['check'], 'shards')}"}
+        for row in results.findings(found)
+    ]
 
 
 def _submission_rows(found: Run) -> list[dict[str, Any]]:
     """Are early callers favoured? Of a sealed Run; a live one is not asked."""
     parts = (found.summary or {}).get("submission") or {}
-    return [{"part": part, **parts[part]} for part in _PARTS if part in parts]
+    counts = outcomes_of(found)
+    sent = counts["total"] - counts["not_attempted"]
+    quarter, three = -(-sent // 4), -(-3 * sent // 4)
+    places = {
+        "first": (0, quarter - 1),
+        "middle": (quarter, three - 1),
+        "last": (three, sent - 1),
+    }
+    return [
+        {
+            "part": part,
+            "rank": "{}-{}".format(*places[part]),
+            "quantiles": [parts[part].get(f"p{q}_us") for q in (50, 95, 99)],
+            **parts[part],
+        }
+        for part in _PARTS
+        if part in parts
+    ]
+
+
+def shard_cells(found: Run) -> list[dict[str, Any]] | None:
+    """The squares of the grid; None where ClickHouse does not answer."""
+    key = f"cells:{found.code}:{found.sealed_at_us}"
+    kept: list[dict[str, Any]] | None = cache.get(key)
+    if kept is None:
+        rows = _asked(results.shards, found)
+        if rows is None:
+            return None
+        kept = [shard_cell(row) for row in rows]
+        cache.set(key, kept, CELLS_KEPT_S)
+    return kept
 
 
 def _asked(question: Callable[[Run], Any], found: Run) -> Any:
@@ -169,25 +203,27 @@ def _asked(question: Callable[[Run], Any], found: Run) -> Any:
 
 def _latency_rows(found: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return [
-        {"phase": phase, "means": headline.LATENCIES[phase], **row}
+        {
+            "phase": phase,
+            "means": headline.LATENCIES[phase],
+            "values": _values(row, ("p50_us", "p95_us", "p99_us", "max_us")),
+            "waited": _values(
+                row.get("from_intended"), ("p50_us", "p95_us", "p99_us", "max_us")
+            ),
+            "observed": _values(row.get("all_observed"), ("p50_us", "p99_us")),
+            **row,
+        }
         for phase, row in (found or {}).items()
         if row and row["count"]
     ]
 
 
-def _outcomes(counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    names = [*OUTCOMES, "pending"] if "pending" in counts else OUTCOMES
-    return [
-        {
-            "name": name,
-            "words": words(name),
-            "letter": outcome_letter(name),
-            "count": counts[name],
-            "side": "ours" if name in ("unobserved", "not_attempted") else "theirs",
-            "share": counts[name] / max(1, counts["total"]),
-        }
-        for name in names
-    ]
+def _values(
+    row: Mapping[str, Any] | None, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Each with its place in ms, from which the explorer shows the rows above it."""
+    known = [(row or {}).get(name) for name in names]
+    return [{"us": us, "ms": None if us is None else us / 1e3} for us in known]
 
 
 def shard_cell(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,56 +246,6 @@ def shard_cell(row: Mapping[str, Any]) -> dict[str, Any]:
     if row["state"]:
         said.insert(0, words(row["state"]))
     return {"index": row["index"], "tone": tone, "says": ", ".join(said)}
-
-
-def _how(found: Run, plan: Plan) -> Sequence[tuple[str, str]]:
-    spec, load = plan.spec, words(plan.load.shape)
-    probes = plan.sandbox_count / plan.probe_interval_s
-    software = found.plan.get("software") or {}
-    hosts = found.hosts.count()
-    return (
-        ("Load", f"{thousands(plan.sandbox_count)} sandboxes, {load}"),
-        ("Hold", duration(plan.hold_s)),
-        (
-            "Probes",
-            f"each sandbox every {duration(plan.probe_interval_s)}, at random phases: "
-            f"{figure(probes)} a second over the fleet",
-        ),
-        ("Witness", "on" if plan.witness else "off: answers on demand"),
-        ("Readiness", " ".join(plan.ready_command)),
-        (
-            "Timeouts",
-            f"create {duration(plan.create_timeout_s)}, readiness "
-            f"{duration(plan.ready_timeout_s)}, probe {duration(plan.probe_timeout_s)}",
-        ),
-        (
-            "Spec asked for",
-            f"{spec.cpu:g} CPU, {thousands(spec.memory_mb)} MB, image "
-            f"{spec.image or 'the Provider’s default'}, region {spec.region or 'any'}"
-            + (f", isolated by {spec.isolation}" if spec.isolation else ""),
-        ),
-        (
-            "Fleet",
-            f"{thousands(plan.shard_count)} Shards on {thousands(hosts)} "
-            f"{plan.fleet.driver} host{'' if hosts == 1 else 's'}",
-        ),
-        (
-            "Provider told",
-            "announced" if plan.announced else "not announced",
-        ),
-        (
-            "Memory",
-            f"filled to {plan.fill_memory_pct} %" if plan.fill_memory_pct else "idle",
-        ),
-        ("Transport", plan.transport),
-        ("Seed", str(plan.seed)),
-        (
-            "Software",
-            f"{software.get('version') or 'unknown version'}, commit "
-            f"{(software.get('commit') or 'unknown')[:12]}",
-        ),
-        *((("Note", plan.note),) if plan.note else ()),
-    )
 
 
 def _act(

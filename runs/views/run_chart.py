@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import get_object_or_404
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from runs import charts, lifecycle, results
@@ -16,6 +18,10 @@ from runs.views.runs import visible_to
 from shardagent.wire import Plan
 
 CURVE_POINTS = 800
+CHARTS = ("curve", "deaths", "size", "submission", "start")
+PHASES = ("create", "ready", "tti")
+SEALED_KEPT_S = 3_600
+LIVE_KEPT_S = 2  # however many watch, ClickHouse is asked once
 _STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 
 
@@ -25,16 +31,40 @@ def run_chart(request: HttpRequest, code: str) -> HttpResponse:
     found = get_object_or_404(visible_to(request), code=code)
     of = request.GET.get("of", "curve")
     clock = request.GET.get("clock", "run")
-    if of not in ("curve", "deaths") or clock not in ("run", "raw"):
-        return HttpResponseBadRequest("of is curve or deaths; clock is run or raw")
+    phase = request.GET.get("phase", "tti")
+    if of not in CHARTS or clock not in ("run", "raw") or phase not in PHASES:
+        return HttpResponseBadRequest(
+            f"of is one of {', '.join(CHARTS)}; clock is run or raw; "
+            f"phase is one of {', '.join(PHASES)}"
+        )
     if found.t0_us is None:
         return JsonResponse({"why": _no_curve(found)})
+    key = f"chart:{found.code}:{found.sealed_at_us}:{of}:{clock}:{phase}"
+    keep_s = SEALED_KEPT_S if found.state == State.SEALED else LIVE_KEPT_S
     try:
-        if of == "deaths":
-            return JsonResponse(_deaths_figure(found))
-        return JsonResponse(_curve_figure(found, corrected=clock != "raw"))
+        figure = cache.get_or_set(
+            key, lambda: _figure(found, of, clock, phase), timeout=keep_s
+        )
     except QueryError:
         return JsonResponse({"why": "The curve cannot be read now; try again."})
+    return JsonResponse(figure)
+
+
+def _figure(found: Run, of: str, clock: str, phase: str) -> dict[str, Any]:
+    match of:
+        case "deaths":
+            return _deaths_figure(found)
+        case "size":
+            return _size_figure(found, phase)
+        case "submission":
+            return _submission_figure(found, phase)
+        case "start":
+            return _start_figure(found)
+    return _curve_figure(found, corrected=clock != "raw")
+
+
+def _rows(found: Run) -> str:
+    return reverse("sandboxes", args=[found.code])
 
 
 def _curve_figure(found: Run, *, corrected: bool) -> dict[str, Any]:
@@ -48,6 +78,7 @@ def _curve_figure(found: Run, *, corrected: bool) -> dict[str, Any]:
     summary = found.summary or {}
     return charts.curve_figure(
         points,
+        rows=_rows(found),
         target=plan.target or plan.sandbox_count,
         phases=_phases(found, points[-1]["elapsed_ms"] / 1_000),
         clock_bound_us=summary.get("clock_bound_us") if corrected else None,
@@ -72,7 +103,35 @@ def _deaths_figure(found: Run) -> dict[str, Any]:
     if not points:
         return {"why": "No sandbox died."}
     end_s = (_end_us(found) - (found.t0_us or 0)) / 1e6
-    return charts.deaths_figure(points, end_s=end_s, phases=_phases(found, end_s))
+    return charts.deaths_figure(
+        points, rows=_rows(found), end_s=end_s, phases=_phases(found, end_s)
+    )
+
+
+def _size_figure(found: Run, phase: str) -> dict[str, Any]:
+    bins = results.by_size(found, phase)
+    if not bins:
+        return {"why": f"No sandbox has a {phase} latency."}
+    row = results.latency(found).get(phase) or {}
+    marks = {name: row.get(f"{name.lower()}_us") for name in ("P50", "P95", "P99")}
+    return charts.size_figure(bins, rows=_rows(found), phase=phase, marks=marks)
+
+
+def _submission_figure(found: Run, phase: str) -> dict[str, Any]:
+    bins = results.in_submission_order(found, phase)
+    if not any(row["count"] for row in bins):
+        return {"why": f"No sandbox has a {phase} latency."}
+    return charts.submission_figure(bins, rows=_rows(found), phase=phase)
+
+
+def _start_figure(found: Run) -> dict[str, Any]:
+    shards = results.start(found)
+    if not shards:
+        return {"why": "No create was sent."}
+    findings = {row["check"]: row for row in results.findings(found)}
+    limit = findings.get("harness_delay_p99_ms", {}).get("suspect")
+    page = reverse("run", args=[found.code])
+    return charts.start_figure(shards, page=page, suspect_ms=limit)
 
 
 def _step_ms(found: Run) -> int:

@@ -26,3 +26,15 @@ def visible_to(request: HttpRequest) -> QuerySet[Run]:
     if request.user.is_authenticated:
         return Run.objects.all()
     return Run.objects.filter(state=State.SEALED, published_at__isnull=False)
+
+
+def logs_visible_to(request: HttpRequest) -> QuerySet[Run]:
+    """Those whose logs may be read: all by an operator, others where published."""
+    found = visible_to(request)
+    if request.user.is_authenticated:
+        return found
+    return found.filter(logs_published=True)
+
+
+def may_see_logs(request: HttpRequest, run: Run) -> bool:
+    return request.user.is_authenticated or run.logs_published

@@ -16,7 +16,6 @@ from django.http import (
 )
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
-from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET
 
 from runs import lifecycle, results
@@ -30,16 +29,16 @@ from runs.templatetags.runs_format import (
     thousands,
     words,
 )
-from runs.views.run import FRAGMENT
-from runs.views.runs import visible_to
+from runs.views.runs import logs_visible_to, may_see_logs, visible_to
 from shardagent.wire import Plan
 
 STRIPS_PAGE = 200
-LOG_PAGE = 500
+LOG_PAGE = 200  # lines, where there are no scripts
 DOWNLOAD_PAGE = 5_000
 DOWNLOAD_PAGES_MAX = 2_000
 QUERY_CHARS_MAX = 200
 FOLLOW_EVERY_MS = 2_000
+BAD_KINDS = ("create_failed", "readiness_failed", "dead", "orphaned", "lost")
 _HEALTH = (
     # name, label, how it reads, least top, SUSPECT above
     ("cpu_pct", "CPU", lambda value: f"{value:.0f} %", 100.0, 80.0),
@@ -82,7 +81,7 @@ class ShardQuery:
 
 @require_GET
 def shard(request: HttpRequest, code: str, index: int) -> HttpResponse:
-    """The page, or with X-Fragment: log the log alone."""
+    """The page; its log is read on by the viewer, or page by page without scripts."""
     found = get_object_or_404(visible_to(request), code=code)
     plan = lifecycle.plan_of(found)
     if index >= plan.shard_count:
@@ -90,23 +89,20 @@ def shard(request: HttpRequest, code: str, index: int) -> HttpResponse:
     try:
         query = ShardQuery.parse(request.GET.dict())
         ctx = {"run": found, "plan": plan, "index": index, "query": query}
-        ctx |= _log_context(found, index, query)
+        ctx["may_see_logs"] = may_see_logs(request, found)
+        if ctx["may_see_logs"]:
+            ctx |= _log_context(found, index, query)
     except ValueError as error:
         return HttpResponseBadRequest(str(error), content_type="text/plain")
-    fragment = request.headers.get(FRAGMENT) == "log"
-    if not fragment:
-        ctx |= _header_context(found, index)
-        ctx |= _lives_context(found, index, query, plan)
-    template = "runs/_shard_log.html" if fragment else "runs/shard.html"
-    answer = render(request, template, ctx)
-    patch_vary_headers(answer, [FRAGMENT])
-    return answer
+    ctx |= _header_context(found, index)
+    ctx |= _lives_context(found, index, query, plan)
+    return render(request, "runs/shard.html", ctx)
 
 
 @require_GET
 def shard_log(request: HttpRequest, code: str, index: int) -> HttpResponseBase:
     """The log as text, as far as the same filters let it through."""
-    found = get_object_or_404(visible_to(request), code=code)
+    found = get_object_or_404(logs_visible_to(request), code=code)
     if index >= lifecycle.plan_of(found).shard_count:
         raise Http404
     try:
@@ -159,6 +155,7 @@ def _lives_context(
         health = results.health(found, index)
         chosen = query.sandbox
         events = None if chosen is None else results.sandbox_events(found, chosen)
+        story = results.shard_story(found, index)
     except QueryError:
         return {"unread": True}
     t0 = found.t0_us
@@ -185,10 +182,30 @@ def _lives_context(
         "strips_more": begin + len(shown) < len(wanted),
         "chosen": next((r for r in rows if r["sandbox"] == chosen), None),
         "events": events,
+        "story": _story(found, index, story, axis),
         "ticks": axis.ticks(),
         "bands": _bands(found, axis.to_us, axis),
         "health": _health_rows(health, axis),
     }
+
+
+def _story(
+    found: Run, index: int, story: Sequence[Mapping[str, Any]], axis: Any
+) -> list[dict[str, Any]]:
+    """What happened, with the site's own verdicts, placed on the axis of the lives."""
+    rows = [dict(row) for row in story]
+    t0 = found.t0_us
+    for attempt in found.attempts.filter(shard=index, lost_at_us__isnull=False):
+        lost = {"kind": "lost", "text": "the site heard nothing of it any more"}
+        rows.append(
+            {**lost, "elapsed_us": _elapsed(attempt.lost_at_us, t0), "sandbox": None}
+        )
+    rows.sort(key=lambda row: row["elapsed_us"] or 0)
+    for row in rows:
+        at = row["elapsed_us"]
+        row["bad"] = row["kind"] in BAD_KINDS
+        row["place"] = f"{axis.x(at) / 10:.2f}%" if at is not None and at >= 0 else ""
+    return rows
 
 
 def _health_rows(
@@ -218,8 +235,8 @@ def _bands(found: Run, end_us: int, axis: Any) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "left": axis.x(at) / 10,
-            "width": (axis.x(end) - axis.x(at)) / 10,
+            "left": f"{axis.x(at) / 10:.2f}%",
+            "width": f"{max(0.0, axis.x(end) - axis.x(at)) / 10:.2f}%",
         }
         for (name, at), end in zip(known, ends, strict=True)
     ]

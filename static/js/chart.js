@@ -1,5 +1,6 @@
 // Draws each [data-chart] from the figure at its address, in the page's own colours.
 const CONFIG = { responsive: true, displayModeBar: false }; // drag zooms, double click resets
+const LOADING_LIMIT_MS = 20_000;
 
 function token(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -10,20 +11,21 @@ function themed(figure) {
   const line = token("line");
   for (const trace of figure.data) {
     const name = trace.meta?.token;
-    const colour = token(name) || token("proven");
-    trace.line = { ...trace.line, color: name === "possible" ? token("proven") : colour };
-    if (trace.fill) trace.fillcolor = token("possible");
+    const colour = name === "possible" ? token("proven") : token(name) || token("proven");
+    if (trace.mode === "markers") trace.marker = { ...trace.marker, color: colour };
+    else trace.line = { ...trace.line, color: colour };
+    if (trace.fill) trace.fillcolor = name === "failed" ? `${colour}33` : token("possible");
   }
   const axis = { gridcolor: line, linecolor: line, tickfont: { color: ink } };
   const layout = figure.layout;
   layout.font = { family: token("font"), size: 12, color: ink };
   layout.xaxis = { ...layout.xaxis, ...axis };
   layout.yaxis = { ...layout.yaxis, ...axis };
-  layout.xaxis.unifiedhovertitle = { text: "%{x:.2f} s" };
   Object.assign(layout.xaxis, { spikecolor: ink, spikethickness: 1, spikedash: "solid" });
   layout.hoverlabel = { bgcolor: token("sheet"), bordercolor: line, font: { color: token("ink") } };
   for (const shape of layout.shapes ?? []) {
-    if (shape.name === "target") shape.line = { width: 1, color: token("target") };
+    if (shape.name === "target") shape.line = { ...shape.line, color: token("target") };
+    if (shape.name === "mark") shape.line = { ...shape.line, color: ink };
   }
   return figure;
 }
@@ -43,10 +45,23 @@ async function ask(place) {
   }
 }
 
+// The drawing library comes after the page, and only where there is a chart.
+function library() {
+  if (window.Plotly) return Promise.resolve(window.Plotly);
+  return new Promise((resolve, reject) => {
+    const script = document.querySelector("script[data-plotly]");
+    script.addEventListener("load", () => resolve(window.Plotly));
+    script.addEventListener("error", reject);
+    setTimeout(reject, LOADING_LIMIT_MS);
+  });
+}
+
 export async function draw(place) {
+  const address = place.dataset.chart;
   const answer = await ask(place);
+  if (address !== place.dataset.chart) return; // another one was asked for since
   if (!answer.ok) {
-    why(place, "The curve cannot be read now.");
+    why(place, "The chart cannot be read now.");
     return;
   }
   const figure = await answer.json();
@@ -54,19 +69,47 @@ export async function draw(place) {
     why(place, figure.why ?? "There is no curve yet.");
     return;
   }
-  if (place.dataset.drawn === undefined) place.textContent = "";
-  place.dataset.drawn = "";
+  const plotly = await library();
+  const first = place.dataset.drawn === undefined;
+  if (first) place.textContent = "";
+  place.dataset.drawn ??= "";
   delete place.dataset.why;
   const { data, layout } = themed(figure);
   if (window.innerWidth < 640) {
     layout.margin = { ...layout.margin, l: 44, r: 8 };
     layout.height = Math.min(layout.height ?? 300, 300);
   }
-  await window.Plotly.react(place, data, layout, CONFIG);
+  await plotly.react(place, data, layout, CONFIG);
+  place.dataset.drawn = address;
+  if (first) wire(place);
 }
 
-export function png(place, name) {
-  return window.Plotly.downloadImage(place, { format: "png", filename: name, scale: 2 });
+// A click on a point leads to what it counts; the buttons beneath take the chart away.
+function wire(place) {
+  place.on("plotly_click", (event) => {
+    const point = event.points.find((one) => one.fullData.meta?.click) ?? event.points[0];
+    const address = point?.fullData.meta?.click;
+    if (address && point.customdata !== undefined) location.href = address + point.customdata;
+  });
+  const actions = document.createElement("p");
+  actions.className = "chart-actions";
+  for (const format of ["png", "svg"]) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "plain";
+    button.textContent = `Save as ${format.toUpperCase()}`;
+    button.addEventListener("click", () => save(place, format));
+    actions.append(button);
+  }
+  place.after(actions);
+}
+
+// On the page's own paper, so that a dark chart can be read wherever it is put.
+async function save(place, format) {
+  const paper = { paper_bgcolor: token("sheet"), plot_bgcolor: token("sheet") };
+  const size = { width: place.clientWidth, height: place.clientHeight, scale: 2 };
+  const figure = { data: place.data, layout: { ...place.layout, ...paper } };
+  await window.Plotly.downloadImage(figure, { format, filename: place.dataset.name ?? "chart", ...size });
 }
 
 export function drawAll() {

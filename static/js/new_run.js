@@ -9,6 +9,7 @@ async function estimate() {
   const mine = ++asked;
   const fields = new URLSearchParams(new FormData(form));
   fields.delete("csrfmiddlewaretoken");
+  fields.delete("preset_name");
   try {
     const answer = await fetch(`${form.dataset.estimate}?${fields}`);
     if (answer.ok && mine === asked) here.innerHTML = await answer.text();
@@ -34,6 +35,22 @@ function showLoadFields() {
   form.querySelector(".field.endpoint").hidden = ours;
   form.querySelector(".field.credential").hidden = ours || standIn;
 }
+
+// One sandbox through its whole life; what comes back says every step.
+const button = form.querySelector("[data-preflight-button]");
+const flown = form.querySelector("[data-preflight-here]");
+button.addEventListener("click", async () => {
+  button.disabled = true;
+  flown.textContent = "One sandbox is being created, asked, destroyed: some seconds, 180 at most …";
+  try {
+    const answer = await fetch(form.dataset.preflight, { method: "POST", body: new FormData(form) });
+    if (!answer.ok) throw new Error(`the site answers ${answer.status}`);
+    flown.innerHTML = await answer.text();
+  } catch {
+    flown.textContent = "The site does not answer; nothing is known of the preflight.";
+  }
+  button.disabled = false;
+});
 
 form.addEventListener("input", () => {
   showLoadFields();

@@ -1,72 +1,162 @@
-// The log of a Shard: more lines in place, following while it is live, wrapping.
-const FOLLOW_PAGES_MAX = 40; // pages read on at once before the eye must rest
+// The log of a Shard: its viewer, its own find, errors, addresses of lines, following.
+import { plain } from "./ansi.js";
+import { LogView } from "./log_view.js";
+
+const FIND_DELAY_MS = 200;
 const place = document.querySelector("[data-log]");
-const lines = document.querySelector("[data-log-lines]");
 
-function more() {
-  return lines.querySelector("[data-more]");
-}
+function viewer() {
+  const form = place.querySelector("form");
+  const part = (name) => place.querySelector(`[data-${name}]`);
+  const scroller = part("scroller");
+  let index = { total: 0, phases: [], errors: [], matches: [], levels: {} };
+  let asked = 0;
+  let timer = 0;
 
-// Adds what follows the lines shown; answers how many came.
-async function append() {
-  const link = more();
-  const answer = await fetch(link.href, { headers: { "X-Fragment": "log" } });
-  if (!answer.ok) throw new Error(`the site answers ${answer.status}`);
-  const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const list = lines.querySelector(".log");
-  const added = [...next.querySelectorAll(".log > li")];
-  list.append(...added);
-  if (added.length) {
-    list.hidden = false;
-    lines.querySelector("[data-none]")?.remove();
+  const wanted = (more = {}) => {
+    const query = new URLSearchParams({ attempt: form.elements.attempt?.value || "0", ...more });
+    if (form.elements.level.value) query.set("level", form.elements.level.value);
+    return query;
+  };
+  async function ask(address, query) {
+    const answer = await fetch(`${address}?${query}`);
+    if (!answer.ok) throw new Error(`the site answers ${answer.status}`);
+    return answer.json();
   }
-  const further = next.querySelector("[data-more]");
-  if (further) link.href = new URL(further.getAttribute("href"), link.href).href;
-  else link.closest("p").remove();
-  return added.length;
-}
+  const view = new LogView(scroller, async (first, limit) => {
+    return (await ask(place.dataset.window, wanted({ first, limit }))).lines;
+  });
 
-lines.addEventListener("click", async (event) => {
-  const link = event.target.closest("[data-more]");
-  if (!link || event.metaKey || event.ctrlKey) return;
-  event.preventDefault();
-  link.textContent = "Loading …";
-  try {
-    const added = await append();
-    link.textContent = added ? "Later lines" : "Later lines (none yet)";
-  } catch {
-    location.href = link.href; // the plain way shows what went wrong
-  }
-});
-
-async function follow(every, box) {
-  if (box.checked && !document.hidden && more()) {
+  // What is where; keep: the lines that were read stay (more has come).
+  async function look({ keep = false, number = 0 } = {}) {
+    const mine = ++asked;
+    const q = form.elements.q.value.trim();
+    let found;
     try {
-      for (let at = 0; at < FOLLOW_PAGES_MAX && more(); at += 1) {
-        if ((await append()) === 0) break;
-        const list = lines.querySelector(".log");
-        list.scrollTop = list.scrollHeight;
-      }
-      box.parentElement.title = "";
+      found = await ask(place.dataset.index, wanted({ q, number }));
     } catch {
-      box.parentElement.title = "The site does not answer; trying again";
+      if (mine === asked) part("says").textContent = "The log cannot be read now; try again.";
+      return;
+    }
+    if (mine !== asked) return;
+    index = found;
+    view.query = q;
+    if (keep) view.grow(index);
+    else view.reset(index);
+    part("none").hidden = index.total > 0;
+    scroller.hidden = index.total === 0;
+    say();
+  }
+
+  function say(at = -1) {
+    const matches = index.match_count.toLocaleString("en");
+    const where = at >= 0 ? `${(at + 1).toLocaleString("en")} of ${matches}` : `${matches} found`;
+    part("says").textContent = form.elements.q.value.trim() ? where : `${index.total.toLocaleString("en")} lines`;
+    part("errors").textContent = `${index.error_count.toLocaleString("en")} error${index.error_count === 1 ? "" : "s"}`;
+    for (const button of place.querySelectorAll("[data-go]")) {
+      button.disabled = !index[button.dataset.go.split(" ")[0]].length;
     }
   }
-  setTimeout(() => follow(every, box), every);
+
+  // To the next or the one before, from what was gone to last or is in sight.
+  function go(kind, step) {
+    const places = index[kind];
+    if (!places.length) return;
+    const from = view.current >= 0 ? view.current : view.placeInSight() - (step > 0 ? 1 : 0);
+    let at = step > 0 ? places.findIndex((one) => one > from) : places.findLastIndex((one) => one < from);
+    if (at < 0) at = step > 0 ? 0 : places.length - 1; // round the end
+    view.goTo(places[at]);
+    if (kind === "matches") say(at);
+    else part("says").textContent = `error ${(at + 1).toLocaleString("en")} of ${index.error_count.toLocaleString("en")}`;
+  }
+
+  async function toHash() {
+    const found = location.hash.match(/^#L(\d+)(?:-L?(\d+))?$/);
+    if (!found) return;
+    const first = Number(found[1]);
+    view.chosen = [first, Number(found[2] ?? first)];
+    await look({ keep: true, number: first });
+    view.goTo(index.place);
+    scroller.scrollIntoView({ block: "nearest" });
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    go("matches", 1);
+  });
+  form.elements.q.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(async () => {
+      await look({ keep: true });
+      view.current = -1;
+      if (index.matches.length) go("matches", 1);
+      else view.lay();
+    }, FIND_DELAY_MS);
+  });
+  form.elements.q.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.shiftKey) {
+      event.preventDefault();
+      go("matches", -1);
+    }
+  });
+  form.addEventListener("change", (event) => {
+    if (!["level", "attempt"].includes(event.target.name)) return;
+    const address = new URL(location.href);
+    address.hash = "";
+    for (const name of ["level", "attempt"]) {
+      if (form.elements[name]?.value) address.searchParams.set(name, form.elements[name].value);
+      else address.searchParams.delete(name);
+    }
+    history.replaceState(null, "", address);
+    view.chosen = null;
+    view.current = -1;
+    scroller.scrollTop = 0;
+    look();
+  });
+  place.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-go]");
+    if (button) go(...button.dataset.go.split(" ").map((word, at) => (at ? Number(word) : word)));
+    const fold = event.target.closest("[data-fold]");
+    if (fold) view.fold(fold.dataset.fold);
+    const address = event.target.closest("[data-number]");
+    if (address) choose(event, Number(address.dataset.number));
+    const line = event.target.closest(".log-line");
+    if (line) part("whole").textContent = plain(line.querySelector(".text")?.textContent ?? "");
+  });
+  // A click gives a line its address, with Shift from the one chosen before to here.
+  function choose(event, number) {
+    event.preventDefault();
+    const from = event.shiftKey && view.chosen ? view.chosen[0] : number;
+    view.chosen = [Math.min(from, number), Math.max(from, number)];
+    const [first, last] = view.chosen;
+    const hash = first === last ? `#L${first}` : `#L${first}-L${last}`;
+    history.replaceState(null, "", `${location.pathname}${location.search}${hash}`);
+    view.lay();
+  }
+  window.addEventListener("hashchange", toHash);
+  document.addEventListener("keydown", (event) => {
+    const finding = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "f";
+    if (!finding || document.activeElement === form.elements.q) return; // twice: the browser's own
+    event.preventDefault();
+    form.elements.q.focus();
+    form.elements.q.select();
+  });
+
+  const box = part("follow-box");
+  async function follow(every) {
+    if (!document.hidden && box.querySelector("input").checked) {
+      await look({ keep: true });
+      view.toEnd();
+    }
+    setTimeout(() => follow(every), every);
+  }
+  part("plain").hidden = true;
+  part("viewer").hidden = false;
+  look().then(toHash);
+  if (box) follow(Number(place.dataset.follow));
 }
 
-const every = Number(place.dataset.follow);
-const followBox = place.querySelector("[data-follow-box]");
-if (every && followBox) {
-  followBox.hidden = false;
-  follow(every, followBox.querySelector("input"));
-}
-
-const wrapBox = place.querySelector("[data-wrap]");
-wrapBox.hidden = false;
-wrapBox.addEventListener("change", (event) => {
-  lines.classList.toggle("wrapped", event.target.checked);
-});
+if (place) viewer();
 
 // ] and [ go to the next Shard and the one before, e to the next with errors.
 document.addEventListener("keydown", (event) => {

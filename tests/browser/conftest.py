@@ -28,7 +28,7 @@ class Site:
     url: str
     environment: dict[str, str]
 
-    def manage(self, *words: str) -> str:
+    def manage(self, *words: str, limit_s: float = 60) -> str:
         """The last line that a command prints."""
         done = subprocess.run(
             [sys.executable, "manage.py", *words],
@@ -36,7 +36,7 @@ class Site:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=limit_s,
             check=True,
         )
         return done.stdout.strip().splitlines()[-1]

@@ -36,14 +36,15 @@ def test_a_life_is_drawn_in_its_four_parts() -> None:
 def test_a_death_is_marked_and_is_uncertain_until_the_first_failed_probe() -> None:
     row = LIFE | {"last_ok_us": 50 * S, "first_failed_us": 55 * S, "dead_us": 65 * S}
     found = strip(row, AXIS)
-    assert found["bars"][-1] == {"name": "perhaps", "x": 500, "width": 50}
-    assert found["marks"] == [{"left": 65}]
+    last = found["bars"][-1]
+    assert (last["name"], last["x"], last["width"]) == ("perhaps", 500, 50)
+    assert found["marks"] == [{"left": "65.00%"}]
 
 
 def test_a_refused_create_has_no_life() -> None:
     none = dict.fromkeys(("created_us", "ready_us", "last_ok_us", "destroyed_us"))
     row = LIFE | none | {"outcome": "failed", "cause": "quota"}
-    assert strip(row, AXIS) == {"bars": [], "marks": [{"left": 0}]}
+    assert strip(row, AXIS) == {"bars": [], "marks": [{"left": "0.00%"}]}
 
 
 def test_what_was_never_asked_for_is_empty() -> None:
@@ -67,7 +68,7 @@ def test_no_record_draws_outside_the_axis(times: dict[str, Any]) -> None:
 def test_ticks_are_few_and_round(span_s: int) -> None:
     ticks = Axis(0, span_s * S).ticks()
     assert 1 <= len(ticks) <= TICKS_MAX + 1
-    assert ticks[0] == {"left": 0, "text": "0"}
+    assert ticks[0] == {"left": "0.00%", "text": "0"}
 
 
 def test_a_health_line_leaves_missing_samples_out() -> None:

@@ -15,17 +15,20 @@ from runs.clickhouse import (
     certificate,
     curves,
     defects,
+    distribution,
     facts,
     ingest,
     latency,
+    logs,
     sandbox_rows,
     sandboxes,
     shards,
+    start,
     summary,
 )
 from runs.clickhouse.client import ObjectStore
 from runs.clickhouse.facts import RunFacts
-from runs.clickhouse.sandbox_rows import SandboxFilter
+from runs.filters import SandboxFilter
 from shardagent.wire import Plan
 
 T0 = 1_000_000_000
@@ -57,6 +60,10 @@ class Story:
             lines = [json.dumps({"v": 1, "n": n, **e}) for n, e in enumerate(ordered)]
             key = f"runs/{PLAN.code}/shards/{shard:05d}/00/events-000000.ndjson"
             found[key] = "\n".join(lines).encode() + b"\n"
+        for shard in range(4):
+            said = [f"{T0 + n * 1_000_000} {level(n)} line {n}" for n in range(-2, 12)]
+            key = f"runs/{PLAN.code}/shards/{shard:05d}/00/log-000000.txt"
+            found[key] = "\n".join(["#first_line 0", *said]).encode() + b"\n"
         truth = "\n".join(json.dumps(line) for line in self.truth)
         found[f"runs/{PLAN.code}/truth-000000.ndjson"] = truth.encode()
         journal = [
@@ -74,6 +81,10 @@ class Story:
             json.dumps(line) for line in journal
         ).encode()
         return found
+
+
+def level(number: int) -> str:
+    return "ERROR" if number % 5 == 3 else "INFO"
 
 
 def told() -> Story:
@@ -240,31 +251,156 @@ def test_a_shard_has_one_row(run: RunFacts) -> None:
     assert shards.health(run.code, 3)[0]["cpu_pct"] == 5.5
 
 
-def test_pages_of_rows_meet(run: RunFacts) -> None:
-    seen: list[int] = []
-    after: int | None = 0
+@pytest.mark.parametrize("sort", ["", "-sandbox", "tti", "-tti", "-create", "sent"])
+def test_pages_of_rows_meet_in_any_order(run: RunFacts, sort: str) -> None:
+    seen: list[dict[str, Any]] = []
+    after: str | None = ""
     while after is not None:
         rows, after = sandbox_rows.sandbox_rows(
-            run.code, SandboxFilter(outcome="success"), after=after, limit=7
+            run, SandboxFilter(sort=sort), after=after, limit=7
         )
-        seen += [row["sandbox"] for row in rows]
-    assert len(seen) == len(set(seen)) == 31
-    assert sandbox_rows.sandbox_count(run.code, SandboxFilter(cause="capacity")) == 4
-    assert sandbox_rows.sandbox_count(run.code, SandboxFilter(shard=3)) == 10
+        seen += rows
+    assert len({row["sandbox"] for row in seen}) == len(seen) == COUNT
+    if sort.endswith("tti"):  # those that never were come last, either way
+        times = [row["tti_latency_us"] for row in seen]
+        known = [at for at in times if at is not None]
+        assert known == sorted(known, reverse=sort == "-tti")
+        assert times[: len(known)] == known
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"),
+    [
+        (SandboxFilter(cause="capacity"), 4),
+        (SandboxFilter(shard=3), 10),
+        (SandboxFilter(shard=0), 10),
+        (SandboxFilter(origin="provider"), 8),
+        (SandboxFilter(q="FULL"), 4),
+        (SandboxFilter(q="p12"), 1),
+        (SandboxFilter(of="tti"), 35),
+        (SandboxFilter(of="delay", most_ms=0.0), 0),
+        (SandboxFilter(died_ms=(0.0, 4_999.0)), 0),
+        (SandboxFilter(died_ms=(4_999.0, 6_000.0)), 4),
+        (SandboxFilter(rank=(0, 9)), 10),
+        (SandboxFilter(rank=(30, 99)), 9),
+        (SandboxFilter(suspended=True), 0),
+    ],
+)
+def test_conditions_choose(run: RunFacts, chosen: SandboxFilter, count: int) -> None:
+    assert sandbox_rows.sandbox_count(run, chosen) == count
+
+
+@pytest.mark.parametrize("at_ms", [0.0, 400.0, 2_000.0, 5_000.0, 9_000.0, 12_000.0])
+def test_a_point_of_the_curve_leads_to_its_sandboxes(
+    run: RunFacts, at_ms: float
+) -> None:
+    found = curves.curve(run, 200)
+    assert found is not None
+    point = next(p for p in found.points if p.elapsed_ms == at_ms)
+    for name in ("proven", "possible", "implied"):
+        chosen = SandboxFilter(alive=name, at_ms=at_ms)
+        assert sandbox_rows.sandbox_count(run, chosen) == getattr(point, name), name
+
+
+def test_facets_leave_their_own_condition_out(run: RunFacts) -> None:
+    chosen = SandboxFilter(outcome="failed", shard=1)
+    assert dict(sandbox_rows.facet(run, chosen, "outcome")) == {
+        "success": 8, "partial": 1, "failed": 1,
+    }  # fmt: skip
+    assert dict(sandbox_rows.facet(run, chosen, "shard")) == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert sandbox_rows.facet(run, chosen, "cause") == [("capacity", 1)]
 
 
 def test_files_hold_the_same_rows(run: RunFacts) -> None:
-    chosen = SandboxFilter(cause="not_found")
-    text = b"".join(sandbox_rows.export_rows(run.code, chosen, "csv")).decode()
-    assert len(text.strip().splitlines()) == 5
-    parquet = b"".join(sandbox_rows.export_rows(run.code, chosen, "parquet"))
+    chosen = SandboxFilter(cause="not_found", sort="-tti")
+    text = b"".join(sandbox_rows.export_rows(run, chosen, "csv")).decode()
+    parquet = b"".join(sandbox_rows.export_rows(run, chosen, "parquet"))
     assert parquet[:4] == parquet[-4:] == b"PAR1"
+    rows = json.loads(b"".join(sandbox_rows.export_rows(run, chosen, "json")))["data"]
+    page, _ = sandbox_rows.sandbox_rows(run, chosen)
+    order = [row["sandbox"] for row in page]
+    assert [row["sandbox"] for row in rows] == order
+    assert [int(line.split(",")[0]) for line in text.strip().splitlines()[1:]] == order
+
+
+def test_distributions_count_every_success(run: RunFacts, story: Story) -> None:
+    by_size = distribution.by_size(run.code, "tti")
+    assert sum(bin.count for bin in by_size) == len(story.tti) == 35
+    inside = [
+        sum(bin.from_us <= took < bin.to_us for took in story.tti.values())
+        for bin in by_size
+    ]
+    assert inside == [bin.count for bin in by_size]
+    by_submission = distribution.by_submission(run.code, "tti")
+    assert [bin.first for bin in by_submission] == list(range(39))
+    assert sum(bin.never for bin in by_submission) == 4
+    assert max(bin.max_us or 0 for bin in by_submission) == max(story.tti.values())
+
+
+def test_every_shard_says_how_it_started(run: RunFacts) -> None:
+    rows = start.start(run, PLAN)
+    assert [row.creates for row in rows] == [10, 10, 10, 9]
+    for row in rows:  # the agents' clocks are right: skew is delay
+        assert row.skew_max_us == row.delay_max_us
+        assert 0 <= (row.skew_min_us or 0) <= (row.skew_max_us or 0) <= 900
 
 
 def test_one_sandbox_in_full(run: RunFacts) -> None:
     kinds = [event["kind"] for event in sandbox_rows.sandbox_events(run.code, 0, 7)]
     assert kinds[0] == "create_sent"
     assert kinds[-2:] == ["probe_failed", "dead"]
+
+
+def test_a_log_has_an_index_of_places(run: RunFacts) -> None:
+    instants = [T0, T0 + 2_000_000, T0 + 90_000_000]
+    view = logs.LogView(1, 0)
+    found = logs.log_index(run.code, view, q="LINE 1", number=7, instants=instants)
+    assert found.total == 14
+    assert found.levels == {"ERROR": 3, "INFO": 11}
+    assert found.errors == [0, 5, 10]
+    assert found.matches == [3, 12, 13]  # lines 1, 10 and 11
+    assert found.error_count == found.match_count == 3
+    assert found.place == 7
+    assert found.begins == [2, 4, 14]
+    rows = logs.log_window(run.code, view, 12, 200)
+    assert [(row["number"], row["text"]) for row in rows] == [
+        (12, "line 10"),
+        (13, "line 11"),
+    ]
+
+
+def test_a_level_makes_a_view_with_places_of_its_own(run: RunFacts) -> None:
+    view = logs.LogView(1, 0, ("ERROR", "CRITICAL"))
+    found = logs.log_index(run.code, view, number=6, instants=[])
+    assert (found.total, found.errors, found.place) == (3, [0, 1, 2], 2)
+    numbers = [row["number"] for row in logs.log_window(run.code, view, 1, 9)]
+    assert numbers == [5, 10]
+
+
+def test_all_logs_are_searched_at_once(run: RunFacts) -> None:
+    rows, by_shard = logs.search(run.code, "LINE 11")
+    assert [(row["shard"], row["number"]) for row in rows] == [
+        (shard, 13) for shard in range(4)
+    ]
+    assert by_shard == [(shard, 1) for shard in range(4)]
+    rows, by_shard = logs.search(run.code, "line", level="ERROR", offset=11, limit=5)
+    assert [(row["shard"], row["number"]) for row in rows] == [(3, 10)]
+    assert by_shard == [(shard, 3) for shard in range(4)]
+
+
+def test_a_shard_tells_its_story(run: RunFacts) -> None:
+    kinds = [row["kind"] for row in shards.shard_events(run.code, 2)]
+    assert kinds == ["agent_finished"]
+    failures = shards.shard_failures(run.code, 2)
+    assert [(row["kind"], row["cause"], row["count"]) for row in failures] == [
+        ("create_failed", "capacity", 1),
+        ("dead", "not_found", 1),
+    ]
+    assert [row["sandbox"] for row in failures] == [23, 27]
+    health = shards.fleet_health(run.code, T0)
+    assert health is not None
+    assert (health["loop_lag_us"], health["shards"]) == (3_000, 4)
+    assert shards.fleet_health(run.code, T0 + 10**9) is None
 
 
 def test_the_truth_lies_between_proven_and_possible(run: RunFacts) -> None:

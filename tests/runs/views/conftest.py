@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
@@ -18,7 +19,16 @@ from runs.demo import demo_plan
 from runs.launch import checked_plan, create_run
 from runs.models import Attempt, Host, Run
 from runs.verdict import CHECKS
-from runs.views import run, run_chart, shard
+from runs.views import (
+    compare,
+    live,
+    run,
+    run_chart,
+    sandboxes,
+    shard,
+    shard_log,
+    shards,
+)
 
 # A live Run ends now: its T0 must lie as far back as the story it tells is long.
 T0 = time.time_ns() // 1_000 - 48_000_000
@@ -39,9 +49,15 @@ def record(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     fake = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fake)
-    for view in (run, run_chart, shard):
+    for view in (compare, live, run, run_chart, sandboxes, shard, shard_log, shards):
         monkeypatch.setattr(view, "results", fake)
     return fake
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> None:
+    """Sealed Runs of one code are one Run to the cache, but not to tests."""
+    cache.clear()
 
 
 @pytest.fixture(autouse=True)

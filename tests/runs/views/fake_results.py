@@ -199,3 +199,98 @@ def log(
     more = page and page[-1]["number"] != lines[-1]["number"]
     cursor = str(page[-1]["number"]) if more else None
     return {"lines": page, "next": cursor}
+
+
+def sandboxes(run: Any, chosen: Any, after: str, limit: int) -> Any:
+    if after and not after.isdigit():
+        raise ValueError("after is a cursor that an answer gave as `next`")
+    rows = [_full(row) for index in range(10) for row in shard_sandboxes(run, index)]
+    rows = [row for row in rows if chosen.outcome in ("", row["outcome"])]
+    first = int(after or 0)
+    more = first + limit if len(rows) > first + limit else None
+    return {"items": rows[first : first + limit], "next": more}
+
+
+def _full(row: dict[str, Any]) -> dict[str, Any]:
+    latencies = ("create_latency_us", "ready_latency_us", "tti_latency_us")
+    return (
+        {**row, "shard": row["sandbox"] // PER_SHARD, "clock_offset_us": 0}
+        | dict.fromkeys(latencies, 321_000)
+        | {"probes_ok": 9, "probes_failed": 0, "harness_delay_us": 4_000}
+    )
+
+
+def sandbox_count(run: Any, chosen: Any) -> int:
+    return len(sandboxes(run, chosen, "", 10_000)["items"])
+
+
+def facets(run: Any, chosen: Any) -> Any:
+    return {
+        "outcome": [("success", 993), ("partial", 3), ("failed", 2)],
+        "cause": [("not_found", 2), ("timeout", 2)],
+        "origin": [("provider", 6)],
+        "shard": [(3, 100), (4, 100)],
+    }
+
+
+def export(run: Any, chosen: Any, kind: str) -> Any:
+    yield b"sandbox,outcome\n"
+    for row in sandboxes(run, chosen, "", 10_000)["items"]:
+        yield f"{row['sandbox']},{row['outcome']}\n".encode()
+
+
+def by_size(run: Any, phase: str) -> Any:
+    return [
+        {"from_us": 100_000.0 * n, "to_us": 100_000.0 * (n + 1), "count": 10 * n}
+        for n in range(1, 9)
+    ]
+
+
+def in_submission_order(run: Any, phase: str) -> Any:
+    row = {"count": 10, "never": 0, "min_us": 90_000, "p50_us": 300_000}
+    row |= {"p95_us": 500_000, "max_us": 900_000}
+    return [{"first": n * 10, "last": n * 10 + 9, **row} for n in range(100)]
+
+
+def start(run: Any) -> Any:
+    return [
+        {
+            "shard": index,
+            "creates": PER_SHARD,
+            "skew_min_us": 100,
+            "skew_max_us": 9_000,
+            "delay_p50_us": 2_000,
+            "delay_p99_us": 8_000,
+            "delay_max_us": 9_500,
+        }
+        for index in range(10)
+    ]
+
+
+def fleet_health(run: Any) -> Any:
+    row = {"loop_lag_us": 9_000, "cpu_pct": 41.0, "cpu_p50_pct": 12.0}
+    return row | {"in_flight": 40, "queued_events": 7, "shards": 10}
+
+
+def shard_story(run: Any, index: int) -> Any:
+    return [
+        {"elapsed_us": -8_000_000, "kind": "armed", "text": "", "sandbox": None},
+        {"elapsed_us": 800_000, "kind": "dead", "text": "gone", "sandbox": 333},
+    ]
+
+
+def log_index(run: Any, view: Any, q: str = "", number: int = 0) -> Any:
+    return {"total": 1_203, "phases": [{"name": "before T0", "first": 0}]}
+
+
+def log_window(run: Any, view: Any, first: int, limit: int) -> Any:
+    return [[first + n, 0, "INFO", "x"] for n in range(min(limit, 5))]
+
+
+def log_search(
+    run: Any, q: str, level: str = "", offset: int = 0, limit: int = 200
+) -> Any:
+    text = f"\x1b[31m<b>{q}</b>\x1b[0m & more"
+    row = {"shard": 3, "attempt": 0, "number": 55, "level": "ERROR", "text": text}
+    found = [row] if q != "nothing" else []
+    return {"items": found, "total": len(found), "shards": [(3, 1)] if found else []}

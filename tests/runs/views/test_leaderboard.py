@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from django.test import Client
@@ -36,13 +37,75 @@ def test_an_empty_board_says_what_a_ranked_run_is(client: Client) -> None:
 
 
 def test_every_ranked_launch_is_listed_and_says_whether_it_counts(
-    client: Client,
+    operator: Client,
 ) -> None:
     good = ranked()
     suspect = ranked(verdict={"level": "SUSPECT", "reasons": []})
-    page = client.get("/leaderboard").content.decode()
+    page = operator.get("/leaderboard").content.decode()
     assert good.code in page
     assert suspect.code in page
     assert "1 / 2" in page
     assert "few runs" in page
     assert page.count("does not count") == 1
+
+
+def published(run: Run) -> Run:
+    Run.objects.filter(pk=run.pk).update(published_at=timezone.now())
+    return run
+
+
+def test_strangers_see_what_is_published_and_count_the_rest(client: Client) -> None:
+    shown, hidden = published(ranked()), ranked()
+    page = client.get("/leaderboard").content.decode()
+    assert shown.code in page
+    assert hidden.code not in page
+    assert "2 / 2" in page  # both count, one is shown
+    assert "1 not published" in page
+    told = client.get("/api/v1/leaderboard").json()["items"][0]
+    assert [run["code"] for run in told["items"][0]["runs"]] == [shown.code]
+    Run.objects.update(published_at=None)
+    page = client.get("/leaderboard").content.decode()
+    assert "2 ranked launches at providers of which nothing is published" in page
+    assert client.get(f"/providers/{shown.provider}").status_code == 404
+
+
+def test_filters_stand_in_the_address(operator: Client) -> None:
+    run = ranked()
+    page = operator.get(f"/leaderboard?provider={run.provider}").content.decode()
+    assert run.code in page
+    page = operator.get("/leaderboard?provider=nobody").content.decode()
+    assert "Nothing is ranked under this filter" in page
+    assert operator.get("/leaderboard?class=nothing").status_code == 200
+
+
+def test_the_card_is_a_picture_of_what_is_published(client: Client) -> None:
+    run = ranked()
+    card = client.get("/leaderboard/card.svg")
+    assert card.headers["Content-Type"] == "image/svg+xml"
+    assert "Nothing is published in this class" in card.content.decode()
+    published(run)
+    text = client.get("/leaderboard/card.svg").content.decode()
+    assert ElementTree.fromstring(text).tag.endswith("svg")
+    assert f">{run.provider}<" in text
+    assert "1/1" in text
+
+
+def test_a_provider_has_a_history(operator: Client) -> None:
+    run = ranked()
+    page = operator.get(f"/providers/{run.provider}").content.decode()
+    assert "1 ranked launch<" in page
+    assert "<circle" in page
+    assert operator.get("/providers/nobody").status_code == 404
+
+
+def test_newly_published_runs_are_a_feed(client: Client) -> None:
+    run, hidden = published(ranked()), ranked()
+    answer = client.get("/runs.atom")
+    assert answer.headers["Content-Type"].startswith("application/atom+xml")
+    entries = ElementTree.fromstring(answer.content).findall(
+        "{http://www.w3.org/2005/Atom}entry"
+    )
+    assert len(entries) == 1
+    text = answer.content.decode()
+    assert f"/runs/{run.code}" in text
+    assert hidden.code not in text

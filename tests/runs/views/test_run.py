@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import html
 import inspect
+import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -29,6 +31,7 @@ def test_a_sealed_run_says_what_was_held(operator: Client, make_run: MakeRun) ->
     assert "for the whole 20 s hold" in said
     assert "The target of 1,000 was missed by 10." in said
     assert "± 5.30 ms" in said
+    assert '<a href="/runs/alpha-1/sandboxes' in said
     assert "not reached" in said  # time to 100 %
 
 
@@ -36,7 +39,7 @@ def test_suspect_stands_with_the_number(operator: Client, make_run: MakeRun) -> 
     make_run(level="SUSPECT")
     said = body(operator, "/runs/alpha-1")
     heading = said[said.index("<h1>") : said.index("</h1>")]
-    assert "At least 990" in heading
+    assert ">990</a> of 1,000" in heading
     assert "SUSPECT" in heading
 
 
@@ -70,7 +73,7 @@ def test_every_state_has_a_page(
     none = dict.fromkeys(("t0_us", "t_hold_us", "t_end_us", "t_destroy_us"))
     make_run(state=state, **(none if early else {}))
     said = body(operator, "/runs/alpha-1")
-    assert ('data-live=""' in said) == (state == "sealed")
+    assert ("data-live=" not in said) == (state == "sealed")
 
 
 def test_a_run_that_left_nothing_has_a_page(
@@ -89,7 +92,7 @@ def test_anonymous_sees_published_runs_only(make_run: MakeRun, client: Client) -
     make_run("alpha-1")
     make_run("beta-22", published_at=timezone.now())
     make_run("gamma-3", state="holding", published_at=timezone.now())
-    for part in ("", "/chart", "/summary.md", "/shards/0", "/shards/0/log.txt"):
+    for part in ("", "/chart", "/summary.md", "/shards/0", "/sandboxes"):
         assert client.get(f"/runs/alpha-1{part}").status_code == 404
         assert client.get(f"/runs/gamma-3{part}").status_code == 404
         assert client.get(f"/runs/beta-22{part}").status_code == 200
@@ -99,20 +102,6 @@ def test_anonymous_sees_published_runs_only(make_run: MakeRun, client: Client) -
 def test_an_unknown_code_is_404(operator: Client) -> None:
     said = body(operator, "/runs/nobody", 404)
     assert "There is nothing at this address" in said
-
-
-def test_fragments_are_parts_of_the_same_page(
-    operator: Client, make_run: MakeRun
-) -> None:
-    make_run(state="holding")
-    answer = operator.get("/runs/alpha-1", headers={"X-Fragment": "live"})
-    assert answer.headers["Vary"].lower().count("x-fragment") == 1
-    live = answer.content.decode()
-    assert "<html" not in live
-    assert "are being held" in live
-    headers = {"X-Fragment": "sections"}
-    assert "Why sandboxes failed" in body(operator, "/runs/alpha-1", headers=headers)
-    body(operator, "/runs/alpha-1", 400, headers={"X-Fragment": "nonsense"})
 
 
 def test_the_page_stands_while_clickhouse_is_away(
@@ -142,6 +131,44 @@ def test_the_chart_has_the_four_lines(operator: Client, make_run: MakeRun) -> No
     assert figure["layout"]["shapes"][0]["name"] == "target"
     deaths = operator.get("/runs/alpha-1/chart?of=deaths").json()
     assert deaths["data"][1]["name"] == "dead"
+
+
+@pytest.mark.parametrize("of", ["curve", "deaths", "size", "submission", "start"])
+def test_every_point_of_a_chart_leads_somewhere(
+    operator: Client, make_run: MakeRun, of: str
+) -> None:
+    make_run()
+    figure = operator.get(f"/runs/alpha-1/chart?of={of}&phase=create").json()
+    for trace in figure["data"]:
+        assert len(trace["customdata"]) == len(trace["x"])
+        for what in (trace["customdata"][0], trace["customdata"][-1]):
+            address = trace["meta"]["click"] + what
+            assert operator.get(address).status_code == 200, address
+
+
+def test_every_number_leads_to_its_definition_and_its_rows(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()
+    said = operator.get("/runs/alpha-1").content.decode()
+    anchors = set(re.findall(r'href="/methodology#([\w-]+)"', said))
+    defined = operator.get("/methodology").content.decode()
+    assert {"held", "curve", "clocks", "start", "latency", "outcomes"} <= anchors
+    assert all(f'id="{anchor}"' in defined for anchor in anchors)
+    rows = set(re.findall(r'href="(/runs/alpha-1/s(?:andboxes|hards)\?[^"]*)"', said))
+    assert len(rows) > 30
+    for address in rows:
+        assert operator.get(html.unescape(address)).status_code == 200, address
+
+
+def test_the_provenance_card_says_what_is_missing_and_why(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()
+    said = body(operator, "/runs/alpha-1")
+    assert "Spec observed</dt><dd><abbr" in said
+    assert "the sandboxes did not say what they were given" in said
+    assert "Clock bound</dt>" in said
 
 
 def test_a_live_curve_ends_where_probes_can_have_confirmed_it(
@@ -194,7 +221,7 @@ def test_a_page_costs_few_queries(
         operator.get("/runs/alpha-1")
     make_run("beta-22", state="holding")
     with django_assert_max_num_queries(14):
-        operator.get("/runs/beta-22", headers={"X-Fragment": "live"})
+        operator.get("/runs/beta-22/live.json")
 
 
 def test_the_stand_in_is_asked_like_the_real_thing(record: ModuleType) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from runs.models import Run
 
@@ -62,13 +63,50 @@ def test_the_log_is_searched_and_filtered(operator: Client, make_run: MakeRun) -
 
 def test_the_log_goes_on_after_its_cursor(operator: Client, make_run: MakeRun) -> None:
     make_run()
-    said = body(operator, PAGE)
-    assert "after=499" in said
-    fragment = {"X-Fragment": "log"}
-    said = body(operator, f"{PAGE}?after=499", headers=fragment)
-    assert "<html" not in said
+    assert "after=199" in body(operator, PAGE)
+    said = body(operator, f"{PAGE}?after=499")
     assert 'id="L500"' in said
     assert 'id="L499"' not in said
+
+
+def test_the_viewer_asks_for_an_index_and_for_windows(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()
+    assert operator.get(f"{PAGE}/log-index.json?q=x&level=error").json()["total"]
+    window = operator.get(f"{PAGE}/log-window.json?first=40&limit=2").json()
+    assert [line[0] for line in window["lines"]] == [40, 41]
+    for bad in ("level=loud", "attempt=-1", "first=x", "limit=1e9"):
+        assert operator.get(f"{PAGE}/log-window.json?{bad}").status_code == 400
+    assert operator.get("/runs/alpha-1/shards/99/log-index.json").status_code == 404
+
+
+def test_text_of_a_log_is_never_markup(operator: Client, make_run: MakeRun) -> None:
+    make_run()
+    said = body(operator, "/runs/alpha-1/log?q=<script>")
+    assert "<script>" not in said.split("<main")[1]
+    assert "&lt;b&gt;<mark>&lt;script&gt;</mark>&lt;/b&gt; &amp; more" in said
+    assert "1 log line with “&lt;script&gt;”, in 1 Shard" in said
+    assert "No line of any Shard has" in body(operator, "/runs/alpha-1/log?q=nothing")
+
+
+def test_logs_and_hosts_are_public_only_where_they_were_published(
+    make_run: MakeRun, client: Client
+) -> None:
+    published = {"published_at": timezone.now()}
+    make_run(**published)
+    make_run("beta-22", logs_published=True, **published)
+    said = body(client, PAGE)
+    assert "has not published the logs" in said
+    assert "429 Too Many" not in said
+    assert "on vm 0" not in said
+    assert "on vm 0" in body(client, "/runs/beta-22/shards/3")
+    for part in ("/log.txt", "/log-index.json", "/log-window.json"):
+        assert client.get(f"{PAGE}{part}").status_code == 404
+        assert client.get(f"/runs/beta-22/shards/3{part}").status_code == 200
+    assert client.get("/runs/alpha-1/log").status_code == 404
+    for part in ("/raw", "/shards/3/log", "/log?q=x"):
+        assert client.get(f"/api/v1/runs/alpha-1{part}").status_code == 404
 
 
 def test_the_log_is_downloaded_whole(operator: Client, make_run: MakeRun) -> None:

@@ -1,0 +1,178 @@
+"""An unsealed Run as its page is told of it: one small JSON a poll, the same for all.
+
+Everything in it comes from the Run's row and its Attempts' last heartbeats; what the
+record says of the agents and of errors is asked of ClickHouse less often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from django.core.cache import cache
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
+from django.utils.cache import get_conditional_response
+from django.views.decorators.http import require_GET
+
+from runs import lifecycle, results
+from runs.errors import QueryError
+from runs.liveness import SILENT_INTERVALS
+from runs.models import Run, State
+from runs.templatetags.runs_format import thousands, words
+from runs.views.head import head
+from runs.views.runs import visible_to
+from shardagent.wire import Plan
+
+POLL_EVERY_MS = 1_000
+KEPT_S = 0.5  # so that what is shown is 2 s old at most, however many watch
+RECORD_KEPT_S = 4.0
+# One letter a Shard in the JSON, its class on the page, and what it means.
+TONES: Mapping[str, tuple[str, str]] = {
+    "w": ("waiting", "not heard yet"),
+    "a": ("armed", "armed"),
+    "p": ("pending", "under way"),
+    "c": ("clean", "all answer"),
+    "s": ("some", "up to 5 % failed or died"),
+    "m": ("many", "more than 5 % failed or died"),
+    "q": ("silent", "silent"),
+    "l": ("lost", "lost"),
+}
+_ENDED = ("failed", "dead")
+
+
+@require_GET
+def live(request: HttpRequest, code: str) -> HttpResponse:
+    """What changes: the head of the page as HTML, the grid as letters. With an ETag."""
+    found = get_object_or_404(visible_to(request), code=code)
+    key = f"live:{found.pk}:{found.state}"
+    told = cache.get(key)
+    if told is None:
+        told = _told(found)
+        cache.set(key, told, KEPT_S)
+    answer = JsonResponse(told)
+    answer["Cache-Control"] = "private, no-cache"
+    answer["ETag"] = f'"{sha256(answer.content).hexdigest()[:20]}"'
+    same = get_conditional_response(request, etag=answer["ETag"], response=answer)
+    return same or answer
+
+
+def _told(found: Run) -> dict[str, Any]:
+    plan = lifecycle.plan_of(found)
+    ctx = head(found)
+    shards = live_shards(found, plan)
+    return {
+        "state": found.state,
+        "abortable": ctx["abortable"],
+        "head": render_to_string("runs/_run_live.html", ctx),
+        "agents": render_to_string(
+            "runs/_live_agents.html", agents_context(found, plan, shards)
+        ),
+        "tones": "".join(shard["tone"] for shard in shards),
+        "says": [shard["says"] for shard in shards],
+    }
+
+
+def live_shards(found: Run, plan: Plan) -> list[dict[str, Any]]:
+    """One square a Shard, from the last heartbeat of the Attempt that counts."""
+    now = lifecycle.now_us(found)
+    limit_us = SILENT_INTERVALS * max(1.0, plan.heartbeat_interval_s) * 1e6
+    told: dict[int, dict[str, Any]] = {}
+    names = ("shard", "number", "phase", "heard_at_us", "sent", "ready", "failed")
+    more = ("dead", "alive", "finished", "lost_at_us", "events_dropped")
+    for row in found.attempts.order_by("shard", "number").values(*names, *more):
+        silent_us = now - max(row["heard_at_us"] or 0, found.listening_since_us)
+        row["silent"] = bool(
+            row["heard_at_us"] and not row["finished"] and silent_us > limit_us
+        )
+        told[row["shard"]] = row
+    return [
+        _square(index, told.get(index), len(plan.sandboxes_of(index)))
+        for index in range(plan.shard_count)
+    ]
+
+
+def _square(index: int, row: Mapping[str, Any] | None, size: int) -> dict[str, Any]:
+    if row is None or not row["heard_at_us"]:
+        lost = row is not None and row["lost_at_us"]
+        tone = "l" if lost else "w"
+        return {"index": index, "tone": tone, "says": TONES[tone][1], "row": row}
+    bad = sum(row[name] for name in _ENDED)
+    if row["lost_at_us"]:
+        tone = "l"
+    elif row["silent"]:
+        tone = "q"
+    elif bad:
+        tone = "s" if bad <= 0.05 * size else "m"
+    elif row["ready"] >= size or row["finished"]:
+        tone = "c"
+    else:
+        tone = "a" if row["phase"] == "armed" and not row["sent"] else "p"
+    said = [words(row["finished"] or row["phase"]), f"{thousands(row['alive'])} alive"]
+    if bad:
+        said.append(f"{thousands(bad)} failed or died")
+    if tone in "ql":
+        said.insert(0, TONES[tone][1])
+    return {"index": index, "tone": tone, "says": ", ".join(said), "row": row}
+
+
+def cells(shards: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The squares of the grid as the page draws them at first."""
+    return [{**shard, "tone": TONES[shard["tone"]][0]} for shard in shards]
+
+
+def agents_context(
+    found: Run, plan: Plan, shards: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """How the agents are, where the fleet stands, and what went wrong so far."""
+    now = lifecycle.now_us(found)
+    rows = [shard["row"] for shard in shards if shard["row"]]
+    heard = [row["heard_at_us"] for row in rows if row["heard_at_us"]]
+    running = [r for r in rows if r["heard_at_us"] and not r["finished"]]
+    oldest = min((row["heard_at_us"] for row in running), default=None)
+    return {
+        "run": found,
+        "heard": len(heard),
+        "shard_count": plan.shard_count,
+        "silent": [s["index"] for s in shards if s["tone"] == "q"],
+        "lost": [s["index"] for s in shards if s["tone"] == "l"],
+        "oldest_s": None if oldest is None else max(0.0, (now - oldest) / 1e6),
+        "dropped": sum(row["events_dropped"] for row in rows),
+        "fleet": fleet(found, plan),
+        "record": _record(found),
+    }
+
+
+def fleet(found: Run, plan: Plan) -> dict[str, Any]:
+    """How far the hosts are: asked for, granted, booted, armed; why some are not."""
+    hosts = found.hosts.values_list("launched_at_us", "registered_at_us", "ended_at_us")
+    rows = list(hosts)
+    reasons: Sequence[Any] = ()
+    return {
+        "driver": plan.fleet.driver,
+        "asked": len(rows),
+        "granted": sum(launched is not None for launched, _, _ in rows),
+        "booted": sum(registered is not None for _, registered, _ in rows),
+        "ended": sum(ended is not None for _, _, ended in rows),
+        "reasons": reasons,
+    }
+
+
+def _record(found: Run) -> dict[str, Any] | None:
+    """Errors by cause and the rig's worst figures, as far as they are ingested."""
+    if found.t0_us is None or found.state == State.SEALED:
+        return None
+    key = f"live-record:{found.pk}"
+    known: dict[str, Any] | None = cache.get(key)
+    if known is None:
+        try:
+            known = {
+                "causes": results.causes(found)[:8],
+                "health": results.fleet_health(found),
+            }
+        except QueryError:
+            known = {"unread": True}
+        cache.set(key, known, RECORD_KEPT_S)
+    return known

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from runs import lifecycle
+from runs.errors import QueryError
+from runs.models import Attempt, Run
+
+MakeRun = Callable[..., Run]
+LIVE = "/runs/alpha-1/live.json"
+WIRE_BYTES_MAX = 12_000  # of one poll, compressed, with 1,000 Shards
+
+
+def hear(run: Run, shard: int, **fields: Any) -> None:
+    heard = {"phase": "settled", "heard_at_us": lifecycle.now_us(run)}
+    fields = {**heard, "alive": 100, "ready": 100, **fields}
+    Attempt.objects.filter(run=run, shard=shard).update(**fields)
+
+
+def test_the_grid_is_a_letter_a_shard(operator: Client, make_run: MakeRun) -> None:
+    run = make_run(state="holding")
+    long_ago = lifecycle.now_us(run) - 60_000_000
+    hear(run, 0)
+    hear(run, 1, alive=98, dead=2)
+    hear(run, 2, alive=60, ready=60, failed=40)
+    hear(run, 3, heard_at_us=long_ago)
+    hear(run, 4, lost_at_us=long_ago)
+    hear(run, 5, phase="bursting", ready=40)
+    hear(run, 6, phase="armed", ready=0, sent=0)
+    told = operator.get(LIVE).json()
+    assert told["tones"] == "csmqlpawww"
+    assert told["says"][2] == "settled, 60 alive, 40 failed or died"
+    assert "are being held" in told["head"]
+    assert 'href="/runs/alpha-1/shards/3"' in told["agents"]  # silent, and named
+    page = operator.get("/runs/alpha-1").content.decode()
+    assert 'class="cell silent" aria-label="Shard 3: silent' in page
+
+
+def test_a_second_look_costs_nothing_where_nothing_changed(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run(state="queued", **dict.fromkeys(("t0_us", "t_hold_us", "t_end_us")))
+    first = operator.get(LIVE)
+    again = operator.get(LIVE, headers={"If-None-Match": first.headers["ETag"]})
+    assert again.status_code == 304
+    assert again.content == b""
+
+
+def test_many_watchers_cost_one(
+    operator: Client, make_run: MakeRun, django_assert_num_queries: Any
+) -> None:
+    make_run(state="holding")
+    operator.get(LIVE)
+    with django_assert_num_queries(3):  # session, user, the Run
+        operator.get(LIVE)
+
+
+@pytest.mark.parametrize("state", ["provisioning", "arming", "bursting", "collecting"])
+def test_every_phase_says_what_it_waits_for_and_how_long(
+    operator: Client, make_run: MakeRun, state: str
+) -> None:
+    early = state in ("provisioning", "arming")
+    none = dict.fromkeys(("t0_us", "t_hold_us", "t_end_us", "t_destroy_us"))
+    run = make_run(state=state, **(none if early else {}))
+    Run.objects.filter(pk=run.pk).update(state_at_us=lifecycle.now_us(run))
+    head = operator.get(LIVE).json()["head"]
+    awaited = head[head.index('class="awaited"') :].split("</p>")[0]
+    assert "in " in awaited
+    assert 'aria-current="step"' in head
+
+
+def test_a_thousand_shards_stay_small(operator: Client, make_run: MakeRun) -> None:
+    plan = {"sandbox_count": 100_000, "load": {"shape": "burst"}, "world": {}}
+    run = make_run(state="holding", plan=plan)
+    assert run.attempts.count() == 1_000
+    for shard in range(0, 1_000, 3):
+        hear(run, shard, dead=shard % 7)
+    answer = operator.get(LIVE)
+    assert len(answer.json()["tones"]) == len(answer.json()["says"]) == 1_000
+    assert len(zlib.compress(answer.content, 6)) < WIRE_BYTES_MAX
+
+
+def test_the_live_page_stands_while_clickhouse_is_away(
+    operator: Client, make_run: MakeRun, record: ModuleType
+) -> None:
+    def away(*_: Any, **__: Any) -> Any:
+        raise QueryError("gone", retryable=True)
+
+    record.causes = record.fleet_health = away  # type: ignore[attr-defined]
+    make_run(state="holding")
+    assert "cannot be read now" in operator.get(LIVE).json()["agents"]
+    assert operator.get("/runs/alpha-1").status_code == 200
+
+
+def test_strangers_see_nothing_live(make_run: MakeRun, client: Client) -> None:
+    make_run(state="holding")
+    assert client.get(LIVE).status_code == 404
