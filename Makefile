@@ -5,7 +5,7 @@ DATA ?= ./var
 PORT ?= 8000
 export DATA PORT
 
-.PHONY: setup demo up test pages screenshots faults test-quick conformance fleets check bench apt clean
+.PHONY: setup demo up test pages screenshots faults test-quick conformance fleets vendors check bench apt clean
 
 setup: .venv/.site
 
@@ -62,6 +62,16 @@ conformance: .venv/.dev
 # Machines in network namespaces and stand-ins of engines; a quarter of an hour, as root.
 fleets: .venv/.dev apt
 	@$(PY) -m pytest -q -m fleets
+
+.venv/.vendors: .venv/.dev constraints-vendors.txt
+	@$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt \
+	  -c constraints-vendors.txt -e '.[site,dev,vendors]'
+	@touch $@
+
+# The vendors' real SDKs and ours against the stand-ins, then whole Runs of 300
+# sandboxes at each. Installs the vendors' packages; some ten minutes.
+vendors: .venv/.vendors
+	@$(PY) -m pytest -q -m vendors tests/vendors
 
 # Every figure beside its aim; QUICK=1 takes some two minutes. Writes bench/latest.json.
 bench: .venv/.dev

@@ -71,7 +71,21 @@ def rebuild(quick: bool) -> Iterator[Row]:
     yield Row(f"rebuild of {count:,} sandboxes", found["seconds"], "s", aim)
 
 
-PARTS: tuple[Callable[[bool], Iterator[Row]], ...] = (agent, coverage, ingest, rebuild)
+def fairness(quick: bool) -> Iterator[Row]:
+    found = _part("bench.fairness", "--json", "--rounds", "2" if quick else "5")
+    for row in found["rows"]:
+        name = f"{row['vendor']} {row['transport']}: added to create, P99 at 100"
+        aim = 20 if row["transport"] == "thin" and row["vendor"] != "modal" else None
+        yield Row(name, row["p99_ms"], "ms", aim)
+
+
+PARTS: tuple[Callable[[bool], Iterator[Row]], ...] = (
+    agent,
+    coverage,
+    ingest,
+    rebuild,
+    fairness,
+)
 
 
 def main() -> None:

@@ -119,7 +119,6 @@ class Credential(models.Model):
     endpoint = models.CharField(max_length=300, default="", blank=True)
     sealed = models.TextField()
     created_at = models.DateTimeField(auto_now_add=True)
-    used_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ("provider", "label", "id")

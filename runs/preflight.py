@@ -17,14 +17,14 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from runs import credentials, worlds
 from runs.errors import StateError
 from runs.models import Credential, PreflightTurn
 from runs.plan import has_world, is_simulated
-from shardagent import providers
+from shardagent import observe, providers
 from shardagent.calls import mismatch
 from shardagent.errors import Cause, Origin, ProviderError, ShardAgentError
 from shardagent.providers.base import Answer, Created, Provider, Wanted
@@ -36,13 +36,6 @@ CLEAN_UP_S = 30.0  # of which kept for destroying what it made
 TTL_S = 600  # of its sandbox, should all else fail
 RETRY_S = 0.1  # between two tries of the readiness command
 STEPS = ("key", "create", "ready", "observe", "probe", "destroy", "list")
-# Read inside: CPUs, then kB of memory, of a control group if it is smaller.
-_LOOK = [
-    "sh",
-    "-c",
-    "nproc; grep MemTotal /proc/meminfo; "
-    "cat /sys/fs/cgroup/memory.max 2>/dev/null || echo max",
-]
 _REMEDIES = {
     Cause.AUTH: "check the key on the page Credentials, and what it may do",
     Cause.QUOTA: "ask the vendor for a larger quota, or destroy what still runs there",
@@ -116,7 +109,8 @@ def for_operator(user: User, plan: Plan, credential: Credential | None) -> Prefl
     taken = turn.filter(until__lt=now).update(until=until)
     if not taken:
         try:
-            PreflightTurn.objects.create(operator=user, until=until)
+            with transaction.atomic():
+                PreflightTurn.objects.create(operator=user, until=until)
         except IntegrityError:
             text = "a preflight of yours is under way; wait until it has ended"
             raise StateError(text) from None
@@ -221,15 +215,13 @@ class _Life:
             await asyncio.sleep(RETRY_S)
 
     async def _observe(self) -> str:
-        answer = await self._run(_LOOK)
-        self.observed |= observed(answer.output)
-        cpus, memory = self.observed["cpus"], self.observed["memory_bytes"]
-        if cpus is None and memory is None:
-            return "the sandbox does not say what it was given"
+        answer = await self._run([*observe.COMMAND])
+        found = observe.read(answer.output)
+        self.observed |= asdict(found)
         spec = self._plan.spec
-        asked = f"asked {spec.cpu:g} CPUs, {spec.memory_mb} MB"
-        mb = "–" if memory is None else f"{memory / 1_048_576:,.0f}"
-        return f"{'–' if cpus is None else f'{cpus:g}'} CPUs, {mb} MB inside; {asked}"
+        mb = found.memory_bytes / 1_048_576
+        asked = f"asked for {spec.cpu:g} CPUs, {spec.memory_mb} MB"
+        return f"{found.cpus:g} CPUs, {mb:,.0f} MB inside; {asked}"
 
     async def _probe(self) -> str:
         plan, provider = self._plan, self._provider
@@ -266,18 +258,6 @@ class _Life:
     async def _run(self, command: list[str]) -> Answer:
         timeout_s = self._plan.probe_timeout_s
         return await self._provider.execute(self._id, command, _unmeasured, timeout_s)
-
-
-def observed(output: str) -> dict[str, float | None]:
-    """cpus and memory_bytes out of what _LOOK printed; None where it did not say."""
-    lines = [line.strip() for line in output.splitlines()]
-    cpus = next((float(x) for x in lines[:1] if x.isdecimal()), None)
-    found = re.search(r"MemTotal:\s+(\d+) kB", output)
-    memory = int(found[1]) * 1024 if found else None
-    if lines and lines[-1].isdecimal() and len(lines) > 1:
-        group = int(lines[-1])
-        memory = group if memory is None else min(memory, group)
-    return {"cpus": cpus, "memory_bytes": memory}
 
 
 def _failed(

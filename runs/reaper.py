@@ -16,7 +16,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from runs import claims, lifecycle, worlds
-from runs.errors import FleetError, StateError
+from runs.errors import CredentialError, FleetError, StateError
 from runs.fleets import fleet_for, living
 from runs.models import LIVE_STATES, Run, State
 from runs.plan import burst_s
@@ -141,7 +141,8 @@ def look(run: Run, *, destroy: bool) -> Reaped:
     plan = lifecycle.plan_of(run)
     if not worlds.reachable(run):  # a simulated world takes its sandboxes with it
         return Reaped(0, 0, 0, _cost(run, plan, 0))
-    found = asyncio.run(_at_provider(run, plan, destroy=destroy))
+    config = worlds.provider_config(run)  # not within the loop: it may ask the database
+    found = asyncio.run(_at_provider(run, plan, config, destroy=destroy))
     return replace(found, cost_usd=_cost(run, plan, found.listed))
 
 
@@ -150,7 +151,7 @@ def leftovers(run: Run, plan: Plan) -> int | None:
     try:
         config = worlds.provider_config(run)
         labels = asyncio.run(_labels(run.provider, config, plan))
-    except (ShardAgentError, TimeoutError) as error:
+    except (ShardAgentError, CredentialError, TimeoutError) as error:
         log.warning("run %s: cannot look for leftovers: %s", run.code, error)
         return None
     runs = [carried.get("run", "") for carried in labels]
@@ -170,8 +171,10 @@ async def _labels(
         await provider.close()
 
 
-async def _at_provider(run: Run, plan: Plan, *, destroy: bool) -> Reaped:
-    provider = open_provider(run.provider, worlds.provider_config(run), plan)
+async def _at_provider(
+    run: Run, plan: Plan, config: Mapping[str, str], *, destroy: bool
+) -> Reaped:
+    provider = open_provider(run.provider, config, plan)
     try:
         return await sweep(provider, {"run": run.code}, destroy=destroy)
     finally:

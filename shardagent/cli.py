@@ -1,5 +1,7 @@
 """The command line: `shardagent --site URL --run CODE [--host N] --spool DIR`.
 
+`shardagent conformance PROVIDER` runs an adapter through conformance.py instead.
+
 The environment holds HOLDFAST_AGENT_TOKEN: a host's, or without --host the Run's, by
 which the agent claims whichever host is free (claim.py). What it knows of its machine
 is in the environment too (machine.py). Three more variables are for tests alone:
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from shardagent import __version__
 from shardagent.agent import Agent, Options
+from shardagent.check import main as conforms
 from shardagent.claim import claim
 from shardagent.errors import FencedError, ShardAgentError
 from shardagent.machine import machine, wanted_index
@@ -33,12 +36,15 @@ STATUS_CONFIG = 2  # started with something it cannot use, or refused at the doo
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one agent process; its exit status."""
+    words = [*(sys.argv[1:] if argv is None else argv)]
+    if words[:1] == ["conformance"]:
+        return conforms(words[1:])
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(words)
     token = os.environ.pop(TOKEN, "")  # not for the children of a Provider adapter
     if not token:
         print(f"shardagent: {TOKEN} is not set", file=sys.stderr)

@@ -25,7 +25,6 @@ class Migration(migrations.Migration):
                 ('endpoint', models.CharField(blank=True, default='', max_length=300)),
                 ('sealed', models.TextField()),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('used_at', models.DateTimeField(blank=True, null=True)),
                 ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL)),
             ],
             options={

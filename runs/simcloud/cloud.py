@@ -104,9 +104,14 @@ class Cloud:
 
     async def destroy(self, provider_id: str) -> bool:
         """Whether it was there."""
-        there = provider_id in dict(await self.living({}))
+        there = self.is_alive(provider_id)
         await self._ask(self._engine.destroy, provider_id)
         return there
+
+    def is_alive(self, provider_id: str) -> bool:
+        """Whether it lives at this instant."""
+        self._timers.run_due()
+        return self._engine.is_living(provider_id)
 
     async def living(
         self, labels: Mapping[str, str]

@@ -43,6 +43,8 @@ class _Standin:
             web.get("/v2/sandboxes", self.list),
             web.delete("/sandboxes/{id}", self.kill),
             web.post("/sandboxes/{id}/timeout", self.set_timeout),
+            web.post("/sandboxes/{id}/connect", self.connect),
+            web.post("/v2/sandboxes/{id}/connect", self.connect),
             web.post("/process.Process/Start", self.start),
             web.get("/health", self.health),
         ]
@@ -57,16 +59,15 @@ class _Standin:
             )
         except Refused as refused:
             return _refusal(refused)
-        return answer(
-            {
-                "templateID": asked["templateID"],
-                "sandboxID": made,
-                "clientID": "standin",
-                "envdVersion": "0.6.4",
-                "envdAccessToken": f"ea_{made}",
-            },
-            201,
-        )
+        return answer(_joined(asked["templateID"], made), 201)
+
+    async def connect(self, request: web.Request) -> web.Response:
+        if not self._cloud.knows(request.headers.get("X-API-KEY")):
+            return _refusal(Refused("auth", 401, ""))
+        sandbox = request.match_info["id"]
+        if not self._cloud.is_alive(sandbox):
+            return answer({"code": 404, "message": "Sandbox not found"}, 404)
+        return answer(_joined("base", sandbox))
 
     async def list(self, request: web.Request) -> web.Response:
         if not self._cloud.knows(request.headers.get("X-API-KEY")):
@@ -111,7 +112,11 @@ class _Standin:
 
     async def start(self, request: web.Request) -> web.Response:
         """process.Process/Start of the daemon: Connect's streaming with JSON."""
-        sandbox = request.headers.get("E2b-Sandbox-Id", "")
+        sandbox = request.headers.get("E2b-Sandbox-Id") or (
+            request.headers.get("X-Access-Token", "").removeprefix("ea_")
+        )
+        if not self._cloud.is_alive(sandbox):
+            return _refusal(Refused("not_found", 502, ""), sandbox)
         if request.headers.get("X-Access-Token") != f"ea_{sandbox}":
             return answer({"code": "unauthenticated", "message": "no token"}, 401)
         body = await request.read()
@@ -136,6 +141,16 @@ class _Standin:
             body=stream + _envelope(2, {}),
             content_type="application/connect+json",
         )
+
+
+def _joined(template: str, sandbox: str) -> dict[str, str]:
+    return {
+        "templateID": template,
+        "sandboxID": sandbox,
+        "clientID": "standin",
+        "envdVersion": "0.6.4",
+        "envdAccessToken": f"ea_{sandbox}",
+    }
 
 
 def _refusal(refused: Refused, sandbox: str = "") -> web.Response:

@@ -12,7 +12,13 @@ from aiohttp import web
 from runs.simcloud.cloud import Cloud
 
 VENDORS: Mapping[str, str] = {
+    "daytona": "runs.simcloud.daytona",
     "e2b": "runs.simcloud.e2b",
+    "modal": "runs.simcloud.modal",
+    "novita": "runs.simcloud.novita",
+    "runloop": "runs.simcloud.runloop",
+    "tensorlake": "runs.simcloud.tensorlake",
+    "vercel": "runs.simcloud.vercel",
 }
 BODY_BYTES_MAX = 1_048_576
 BACKLOG = 4_096

@@ -307,6 +307,10 @@ class Engine:
     def living(self) -> int:
         return len(self._living)
 
+    def is_living(self, provider_id: str) -> bool:
+        life = self._living.get(provider_id)
+        return life is not None and self._now() < life.ttl_at_us
+
     def is_interactive(self, provider_id: str) -> bool:
         """Whether a command has run in it yet."""
         life = self._living.get(provider_id)

@@ -18,9 +18,15 @@ from shardagent.wire import Plan
 
 GROUP = "holdfast.providers"
 OWN: Mapping[str, str] = {
+    "daytona": "shardagent.providers.daytona:DaytonaProvider",
     "e2b": "shardagent.providers.e2b:E2bProvider",
     "local": "shardagent.providers.local:LocalProvider",
+    "modal": "shardagent.providers.modal:ModalProvider",
+    "novita": "shardagent.providers.novita:NovitaProvider",
+    "runloop": "shardagent.providers.runloop:RunloopProvider",
     "sim": "shardagent.providers.sim:SimProvider",
+    "tensorlake": "shardagent.providers.tensorlake:TensorlakeProvider",
+    "vercel": "shardagent.providers.vercel:VercelProvider",
 }
 
 

@@ -73,6 +73,8 @@ class E2bProvider(RestProvider):
         Rule(Cause.QUOTA, r"cannot create a sandbox with timeout|timeout cannot be"),
     )
 
+    create_path = "/v2/sandboxes"
+
     def __init__(self, config: Mapping[str, str], plan: Plan) -> None:
         super().__init__(config, plan)
         elsewhere = config.get("sandbox_url") or config.get(ENDPOINT)
@@ -82,6 +84,10 @@ class E2bProvider(RestProvider):
     def headers(self, config: Mapping[str, str]) -> dict[str, str]:
         return {"X-API-KEY": config["api_key"]}
 
+    def edge(self, provider_id: str) -> str:
+        """Where the commands of this sandbox go."""
+        return self._edge
+
     def bases(self) -> list[str]:
         return list(dict.fromkeys((self.http.base, self._edge)))
 
@@ -89,7 +95,7 @@ class E2bProvider(RestProvider):
         reply = await self.http.ask(
             "create",
             "POST",
-            "/v2/sandboxes",
+            self.create_path,
             sent=sent,
             json={
                 "templateID": wanted.spec.get("image") or "base",
@@ -121,7 +127,7 @@ class E2bProvider(RestProvider):
         reply = await self.http.ask(
             "execute",
             "POST",
-            f"{self._edge}/process.Process/Start",
+            f"{self.edge(provider_id)}/process.Process/Start",
             sent=sent,
             data=struct.pack(">BI", 0, len(message)) + message,
             headers=headers,

@@ -15,8 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 import orjson
@@ -101,15 +103,29 @@ class Http:
         self._rules = rules
         self._tls = tls
         self._opened: aiohttp.ClientSession | None = None
+        self._seen: WeakSet[Any] = WeakSet()  # connections that are no news
+        self.connect_us: int | None = None  # to open one, the median of a warm-up
 
     async def warm(self, connections: int, base: str = "") -> int:
         """Resolve, connect and shake hands, so often at once; how many are held.
 
         Nothing is requested: that would use up the vendor's rate.
         """
-        ways = (self._connect(base or self.base) for _ in range(connections))
+        opened_us: list[int] = []
+
+        async def one() -> aiohttp.connector.Connection:
+            began_ns = time.monotonic_ns()
+            connection = await self._connect(base or self.base)
+            if connection.protocol not in self._seen:
+                opened_us.append((time.monotonic_ns() - began_ns) // 1_000)
+                self._seen.add(connection.protocol)
+            return connection
+
+        ways = (one() for _ in range(connections))
         found = await asyncio.gather(*ways, return_exceptions=True)
         held = [one for one in found if isinstance(one, aiohttp.connector.Connection)]
+        if opened_us:
+            self.connect_us = int(median(opened_us))
         for connection in held:
             connection.release()
         for failure in found:
@@ -180,7 +196,8 @@ class Http:
         text = self._scrubber.clean(f"{_kind(error)}: {error}")
         if isinstance(error, OSError) and error.errno in _OURS:
             return ProviderError(Cause.HARNESS, Origin.HARNESS, text)
-        if isinstance(error, aiohttp.InvalidURL | ValueError):
+        # A certificate that does not fit is a ValueError, too.
+        if isinstance(error, ValueError) and not isinstance(error, OSError):
             return ProviderError(Cause.HARNESS, Origin.HARNESS, text)
         if isinstance(error, aiohttp.ClientResponseError):  # not HTTP
             return ProviderError(Cause.PROVIDER_ERROR, Origin.PROVIDER, text)

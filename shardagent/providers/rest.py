@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ class RestProvider:
     about: ClassVar[About]
     rules: ClassVar[tuple[Rule, ...]] = ()
     supports_witness = True
+    connect_us: int | None = None
 
     def __init__(self, config: Mapping[str, str], plan: Plan) -> None:
         for entry in self.about.entries:
@@ -52,6 +53,7 @@ class RestProvider:
     async def warm(self, connections: int) -> int:
         """As many to each host; the number held is that of the API's."""
         counts = [await self.http.warm(connections, base) for base in self.bases()]
+        self.connect_us = self.http.connect_us
         return min(counts)
 
     async def start_witness(self, provider_id: str, nonce: str, sent: Sent) -> None:
@@ -126,6 +128,6 @@ def once(sent: Sent) -> Sent:
     return first
 
 
-async def pause(seconds: float) -> None:
-    """Between two looks at a state; the caller's deadline ends it."""
-    await asyncio.sleep(seconds)
+def random_bits(count: int) -> int:
+    """For ids that a vendor wants its callers to make."""
+    return secrets.randbits(count)

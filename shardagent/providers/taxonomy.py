@@ -119,6 +119,6 @@ def _message(body: object, depth: int = 0) -> str | None:
         said = [part for part in parts if part]
         code = body.get("code")
         if isinstance(code, str) and said:
-            said.append(f"({code})")
+            return " ".join([": ".join(dict.fromkeys(said)), f"({code})"])
         return ": ".join(dict.fromkeys(said)) or None
     return None

@@ -17,20 +17,23 @@ START_NAME = "holdfast-witness"
 PROBE_NAME = "holdfast-probe"
 _MARK = "holdfast-witness-says"
 
-# The answering one: $1 nonce, $2 folder. Opening a FIFO for both never blocks.
+# The answering one: $1 nonce, $2 folder. Opening a FIFO for both never blocks; what
+# is written before anybody has it open is lost, so the start waits for its word.
 _DAEMON = """trap '' HUP
 (i=0; while sleep 0.25 && kill -0 $$; do i=$((i+1)); echo $i >"$2/t"; done) &
 exec 3<>"$2/q"
+echo up >"$2/a"
 while read -r c <&3; do
 s=$(printf %s "$1$c" | sha256sum)
 t=; while [ -z "$t" ]; do read -r t <"$2/t"; done
 echo "${s%% *} $t" 1<>"$2/$c"
 done"""
-_START = """d=$3; rm -rf "$d"; mkdir -p "$d" && mkfifo "$d/q" || exit 1
+_START = """d=$3; rm -rf "$d"; mkdir -p "$d" && mkfifo "$d/q" "$d/a" || exit 1
 command -v sha256sum >/dev/null || exit 1
 echo 0 >"$d/t"
 $(command -v setsid || true) sh -c "$2" holdfast "$1" "$d" </dev/null >/dev/null 2>&1 &
-echo $! >"$d/p\""""
+echo $! >"$d/p"
+read -r _ <"$d/a\""""
 # $1 challenge, $2 folder, then the probe's command.
 _PROBE = """c=$1; d=$2; shift 2; "$@"; s=$?
 if read -r p 2>/dev/null <"$d/p" && kill -0 "$p" 2>/dev/null; then

@@ -9,10 +9,11 @@ from shardagent import cli, providers
 from tests.shardagent.fake_provider import FakeProvider, World
 
 
-def open_fake(config: Mapping[str, str], plan: object) -> FakeProvider:
-    return World().open("fake", config, plan)
+class FakeAdapter(FakeProvider):
+    def __init__(self, config: Mapping[str, str], plan: object) -> None:
+        super().__init__(World())
 
 
 if __name__ == "__main__":
-    providers.ADAPTERS = {"fake": ("tests.shardagent.fake_agent", "open_fake")}
+    providers.OWN = {"fake": "tests.shardagent.fake_agent:FakeAdapter"}
     sys.exit(cli.main())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from shardagent import observe
 from shardagent.errors import Cause, Origin, ProviderError
-from shardagent.providers.base import Answer, Created, Listed, Sent, Wanted
+from shardagent.providers.base import About, Answer, Created, Listed, Sent, Wanted
 
 
 @dataclass
@@ -46,6 +46,7 @@ class World:
 
 class FakeProvider:
     slug = "fake"
+    about = About(title="Fake")
     supports_witness = True
     connect_us: int | None = 250
 

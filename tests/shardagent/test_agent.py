@@ -273,7 +273,7 @@ async def test_an_unknown_provider_is_said_in_the_record(tmp_path: Path) -> None
         options = Options(site.url, "alpha-1", 0, tmp_path, "the-agent-token")
         assert await Agent(options).run() == 1
         assert site.events(0)[-1]["reason"] == "error"
-        assert any("known are local, sim" in line for line in site.log(0))
+        assert any("no provider 'nobody'; known are" in line for line in site.log(0))
         assert site.beats[0, 0].finished == "error"
 
 

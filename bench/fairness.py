@@ -1,0 +1,154 @@
+"""What each adapter adds to a create that takes the vendor exactly 1,000 ms.
+
+    python -m bench.fairness [--together 100] [--rounds 5] [--json]
+
+The vendor's stand-in runs in a process of its own and answers each create one second
+after it read it. Added = the client's latency less that second: an upper bound, as it
+has the stand-in's own queue in it. Warm: after the adapter has connected. The SDKs are
+measured where they are installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+
+from runs.simcloud import boxes, web
+from runs.simcloud.cloud import Cloud
+from shardagent import providers
+from shardagent.errors import ConfigError
+from shardagent.providers.base import Wanted
+from shardagent.wire import Plan
+
+VENDOR_S = 1.0
+SECRET = "bench-secret-0123456789"
+LISTEN_S = 20
+VENDORS = ("e2b", "daytona", "runloop", "tensorlake", "vercel", "modal")
+
+
+class Exact(Cloud):
+    """Every create takes exactly one second from when it was read."""
+
+    def __init__(self) -> None:
+        self._secret = SECRET.encode()
+        self._count = 0
+        self.url = ""
+
+    async def create(
+        self, labels: Mapping[str, str], ttl_s: float, *, name: str = ""
+    ) -> str:
+        due = asyncio.get_running_loop().time() + VENDOR_S
+        self._count += 1
+        made = f"sim-{self._count}"
+        await asyncio.sleep(due - asyncio.get_running_loop().time())
+        return made
+
+    async def execute(
+        self, provider_id: str, argv: Sequence[str], timeout_s: float
+    ) -> tuple[int, str]:
+        return 0, "v22\n"
+
+    async def destroy(self, provider_id: str) -> bool:
+        return True
+
+    def is_alive(self, provider_id: str) -> bool:
+        return True
+
+    async def living(
+        self, labels: Mapping[str, str]
+    ) -> list[tuple[str, dict[str, str]]]:
+        return []
+
+
+def serve(vendor: str, tell: Connection) -> None:
+    """The stand-in's process."""
+    boxes.ACCEPT_S = 60  # the create itself waits, so that no polling is in it
+
+    async def run() -> None:
+        address, _ = await web.serve(vendor, Exact(), "127.0.0.1:0")
+        tell.send(address)
+        await asyncio.Event().wait()
+
+    asyncio.run(run())
+
+
+async def measure(plan: Plan, address: str, together: int, rounds: int) -> list[float]:
+    """Added ms of every create, after one round that is thrown away."""
+    entries = providers.about(plan.provider).entries
+    config = {e.name: SECRET if e.secret else "bench" for e in entries if e.required}
+    config["endpoint"] = f"http://{address}"
+    provider = providers.open_provider(plan.provider, config, plan)
+    added: list[float] = []
+
+    async def one(place: int, turn: int) -> float:
+        sent: list[float] = []
+        labels = {"run": f"bench-{turn}", "shard": "0", "sandbox": str(place)}
+        wanted = Wanted(place, labels, 600, plan.spec.model_dump())
+        await provider.create(wanted, lambda: sent.append(time.perf_counter()))
+        return (time.perf_counter() - sent[0] - VENDOR_S) * 1_000
+
+    try:
+        for turn in range(rounds + 1):
+            await provider.warm(together)
+            found = await asyncio.gather(*(one(n, turn) for n in range(together)))
+            added += found if turn else []
+    finally:
+        await provider.close()
+    return sorted(added)
+
+
+def rows(together: int, rounds: int) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for vendor in VENDORS:
+        for transport in providers.about(vendor).transports:
+            about = providers.about(vendor)
+            asked = {"provider": vendor, "sandbox_count": 1, "transport": transport}
+            plan = Plan.model_validate({**asked, **about.plan})
+            ours, theirs = multiprocessing.Pipe(duplex=False)
+            start = multiprocessing.get_context("spawn").Process
+            server = start(target=serve, args=(vendor, theirs), daemon=True)
+            server.start()
+            theirs.close()
+            try:
+                if not ours.poll(LISTEN_S):
+                    raise ConfigError("the stand-in did not start")
+                added = asyncio.run(measure(plan, ours.recv(), together, rounds))
+            except (ConfigError, EOFError):  # the vendor's package is not installed
+                continue
+            finally:
+                server.terminate()
+                server.join()
+            found.append(
+                {
+                    "vendor": vendor,
+                    "transport": transport,
+                    "together": together,
+                    "p50_ms": round(added[len(added) // 2], 2),
+                    "p99_ms": round(added[int(len(added) * 0.99)], 2),
+                }
+            )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--together", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found = rows(options.together, options.rounds)
+    if options.json:
+        print(json.dumps({"rows": found}))
+        return
+    for row in found:
+        who = f"{row['vendor']:<12}{row['transport']:<6}"
+        print(f"{who}{row['p50_ms']:>8} {row['p99_ms']:>8}")
+
+
+if __name__ == "__main__":
+    main()
