@@ -17,7 +17,7 @@ from django.template.loader import render_to_string
 from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_GET
 
-from runs import lifecycle, provision, results
+from runs import lifecycle, results
 from runs.errors import QueryError
 from runs.liveness import SILENT_INTERVALS
 from runs.models import Run, State
@@ -68,7 +68,7 @@ def _told(found: Run) -> dict[str, Any]:
         "abortable": ctx["abortable"],
         "head": render_to_string("runs/_run_live.html", ctx),
         "agents": render_to_string(
-            "runs/_live_agents.html", agents_context(found, plan, shards)
+            "runs/_live_agents.html", agents_context(found, plan, shards, ctx["json"])
         ),
         "tones": "".join(shard["tone"] for shard in shards),
         "says": [shard["says"] for shard in shards],
@@ -124,7 +124,10 @@ def cells(shards: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def agents_context(
-    found: Run, plan: Plan, shards: Sequence[Mapping[str, Any]]
+    found: Run,
+    plan: Plan,
+    shards: Sequence[Mapping[str, Any]],
+    shown: Mapping[str, Any],
 ) -> dict[str, Any]:
     """How the agents are, where the fleet stands, and what went wrong so far."""
     now = lifecycle.now_us(found)
@@ -140,7 +143,7 @@ def agents_context(
         "lost": [s["index"] for s in shards if s["tone"] == "l"],
         "oldest_s": None if oldest is None else max(0.0, (now - oldest) / 1e6),
         "dropped": sum(row["events_dropped"] for row in rows),
-        "fleet": provision.shown(found),
+        "fleet": shown["fleet"],
         "record": _record(found),
     }
 

@@ -64,7 +64,11 @@ def run(request: HttpRequest, code: str) -> HttpResponse:
     found = get_object_or_404(visible_to(request), code=code)
     ctx = head(found)
     ctx["raw"] = request.GET.get("clock") == "raw"
-    ctx |= _evidence(found) if found.state == State.SEALED else _watched(found)
+    ctx |= (
+        _evidence(found)
+        if found.state == State.SEALED
+        else _watched(found, ctx["json"])
+    )
     return render(request, "runs/run.html", ctx)
 
 
@@ -108,7 +112,7 @@ def run_unpublish(request: HttpRequest, code: str) -> HttpResponse:
     return _act(request, code, publication.unpublish, said)
 
 
-def _watched(found: Run) -> dict[str, Any]:
+def _watched(found: Run, shown: dict[str, Any]) -> dict[str, Any]:
     """What a live Run shows beside its head; nothing that is asked of ClickHouse."""
     plan = lifecycle.plan_of(found)
     shards = live.live_shards(found, plan)
@@ -118,7 +122,7 @@ def _watched(found: Run) -> dict[str, Any]:
         "tones": tuple(live.TONES.values()),
         "how": provenance(found, plan),
         "plan_json": json.dumps(found.plan, indent=2, ensure_ascii=False),
-        **live.agents_context(found, plan, shards),
+        **live.agents_context(found, plan, shards, shown),
     }
 
 
