@@ -35,7 +35,7 @@ class Limit:
 _E2B = "https://e2b.dev/docs/sandbox/rate-limits"
 _DAYTONA = "https://www.daytona.io/docs/en/limits"
 _VERCEL = "https://vercel.com/docs/vercel-sandbox/pricing"
-_DAY = "2026-11-18"  # on which the sources below were read
+_DAY = "2026-11-24"  # on which copies of the sources below were read
 
 LIMITS: Mapping[str, tuple[Limit, ...]] = {
     "e2b": (

@@ -29,7 +29,7 @@ _GB = 1.073741824  # GB in a GiB
 PRICES: Mapping[str, Price] = {
     "local": Price(0, 0),
     "sim": Price(0, 0),
-    "e2b": Price(0.000014, 0.0000045, "https://e2b.dev/pricing", "2026-11-18"),
+    "e2b": Price(0.000014, 0.0000045, "https://e2b.dev/pricing", "2026-11-24"),
     "daytona": Price(0.000014, 0.0000045, _TABLE, _TABLE_DAY),
     "modal": Price(
         0.00003942 / 2,
@@ -44,7 +44,7 @@ PRICES: Mapping[str, Price] = {
         0.128 / 3_600,
         0.0212 / 3_600 * _GB,
         "https://vercel.com/docs/vercel-sandbox/pricing",
-        "2026-11-18",
+        "2026-11-24",
         create_usd=0.60 / 1e6,
         note="only active CPU is billed: an idle sandbox costs less than this",
     ),
