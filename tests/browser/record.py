@@ -41,7 +41,7 @@ def write(
     t0 = time.time_ns() // 1_000 - 3_600 * SECOND
     plan = Plan(
         code=code,
-        provider="e2b",
+        provider="sim",
         created_at_us=t0 - 30 * SECOND,
         sandbox_count=shards * per_shard,
         sandboxes_per_shard=per_shard,

@@ -23,10 +23,10 @@ LIVE_PLAN = {
     "world": {"create_errors": 6, "deaths": 4},
 }
 PAGES = {
-    "run": "/runs/e2b-large",
-    "sandboxes": "/runs/e2b-large/sandboxes?of=tti&least_ms=600&sort=-tti",
-    "shard": "/runs/e2b-large/shards/7",
-    "compare": "/compare?runs=e2b-large,e2b-other",
+    "run": "/runs/sim-large",
+    "sandboxes": "/runs/sim-large/sandboxes?of=tti&least_ms=600&sort=-tti",
+    "shard": "/runs/sim-large/shards/7",
+    "compare": "/compare?runs=sim-large,sim-other",
     "new-run": "/runs/new?provider=e2b&endpoint=simcloud&sandbox_count=10000",
 }
 
@@ -35,12 +35,12 @@ PAGES = {
 def records(site: Site) -> None:
     bucket = Path(site.environment["DATA"]) / "objects" / "raw"
     record.write(
-        bucket, "e2b-large", shards=200, per_shard=20, log_lines=400, late=False
+        bucket, "sim-large", shards=200, per_shard=20, log_lines=400, late=False
     )
     record.write(
-        bucket, "e2b-other", shards=200, per_shard=20, tti_ms=450, seed=5, late=False
+        bucket, "sim-other", shards=200, per_shard=20, tti_ms=450, seed=5, late=False
     )
-    for code in ("e2b-large", "e2b-other"):
+    for code in ("sim-large", "sim-other"):
         site.manage("rebuild_run", code, limit_s=300)
 
 
@@ -59,7 +59,7 @@ def test_a_page_is_shown(
 
 def test_a_log_and_a_phone_are_shown(page: Page, site: Site, records: None) -> None:
     page.emulate_media(color_scheme="light")
-    page.goto(f"{site.url}/runs/e2b-large/shards/7#L200-L204")
+    page.goto(f"{site.url}/runs/sim-large/shards/7#L200-L204")
     expect(page.locator(".log-line.is-chosen")).to_have_count(5)
     page.locator("[data-log]").screenshot(path=IMG / "log.png")
     page.set_viewport_size({"width": 390, "height": 844})
