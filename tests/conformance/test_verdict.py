@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shardagent import zstd
 from tests.embedded import Site, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.conformance]
@@ -132,14 +133,8 @@ def harmed(site: Site, run: Any) -> Any:
 
 
 def _append(folder: Path, event: dict[str, Any]) -> None:
-    import zstandard
-
     segments = sorted(folder.glob("events-*.ndjson.zst"))
-    body = (
-        zstandard.ZstdDecompressor()
-        .decompressobj()
-        .decompress(segments[-1].read_bytes())
-    )
+    body = zstd.decompress(segments[-1].read_bytes())
     last = json.loads(body.splitlines()[-1])
     event = {"v": 1, "n": last["n"] + 1, "at": last["at"] + 1, **event}
     name = f"events-{len(segments):06d}.ndjson"
