@@ -218,12 +218,14 @@ class Shard:
         now = result.done_us
         if call.verb in OF_SANDBOX:
             sandbox = self._sandboxes[call.sandbox]
-            with self._gauges.change(sandbox) as change:
+            with self._gauges.change(sandbox):
                 sandbox.finished(call, result)
             if call.verb is Verb.DESTROY:
                 self._destroying -= 1
             self._follow(sandbox, now, calls)
-            if not (change.moved or self._destroy_begun or self._cut_us is not None):
+            while self._destroys and self._destroying < DESTROYS_MAX:
+                self._act_on(self._sandboxes[self._destroys.popleft()], now, calls)
+            if not self._stirs():
                 return calls
         elif call.verb is Verb.WARM:
             level = "WARNING" if result.error else "INFO"
@@ -234,10 +236,18 @@ class Shard:
         else:
             self._on_observed(call, result)
         self._due_known = False
-        while self._destroys and self._destroying < DESTROYS_MAX:
-            self._act_on(self._sandboxes[self._destroys.popleft()], now, calls)
         self._advance(now, calls)
         return calls
+
+    def _stirs(self) -> bool:
+        """Whether the end of one Sandbox's call may move the Shard as a whole."""
+        gauges = self._gauges
+        return (
+            (self.phase is ShardPhase.BURSTING and not gauges.unsettled)
+            or not gauges.open
+            or (self._destroy_begun and gauges.lost > 0)
+            or self._creates.awaited is not None
+        )
 
     # Arming.
 
