@@ -9,8 +9,10 @@ from typing import Any
 from runs.clickhouse import client
 from runs.clickhouse.client import ObjectStore, code_literal, literal
 from runs.clickhouse.ingest import KEYS_MAX
-from runs.clickhouse.store import READ_SETTINGS, s3_source
+from runs.clickhouse.store import READ_SETTINGS, is_absent, key_of, source
+from runs.errors import QueryError
 
+ABSENT_CODE = 107
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 
 
@@ -30,10 +32,9 @@ def hash_objects(
         rows = client.query_rows(
             f"""
             SELECT key, bytes, sha256, toInt64(lines) AS events FROM (
-                SELECT substring(toString(_path), position(toString(_path), 'runs/'))
-                    AS key,
+                SELECT {key_of(run)} AS key,
                     length(blob) AS bytes, lower(hex(SHA256(blob))) AS sha256
-                FROM {s3_source(store, part, unpack=False)}
+                FROM {source(store, part, unpack=False)}
             ) AS objects
             LEFT JOIN (
                 SELECT key, lines FROM segments FINAL
@@ -45,6 +46,9 @@ def hash_objects(
             settings=READ_SETTINGS,
         )
         found |= {row["key"]: row for row in rows}
+    for key in plain:
+        if key not in found and is_absent(store, key):
+            raise QueryError(f"{key} is absent", code=ABSENT_CODE, retryable=False)
     return [found.get(key) or _empty(key) for key in plain]
 
 
