@@ -19,6 +19,28 @@ from shardagent.spool import ShardSpool
 from shardagent.wire import Finish, HeartbeatAnswer, Kind, Plan
 
 TIMER_MAX_S = 3_600.0  # a longer wait is looked at again
+TURN_S = 0.01  # of a turn of the loop for the timers of all Shards; then sockets again
+
+
+class Turns:
+    """What the Shards of a process do at one instant, in turns that are not long.
+
+    T_end is the same for all of them: without this its timers would be one turn.
+    """
+
+    def __init__(self) -> None:
+        self._until_s: float | None = None
+
+    def may(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this turn has time for one more Shard."""
+        now_s = loop.time()
+        if self._until_s is None:
+            self._until_s = now_s + TURN_S
+            loop.call_soon(self._over)
+        return now_s < self._until_s
+
+    def _over(self) -> None:
+        self._until_s = None
 
 
 class Runner:
@@ -33,6 +55,7 @@ class Runner:
         clock: Clock,
         health: Health,
         tasks: asyncio.TaskGroup,
+        turns: Turns,
         grid_s: float = 0.0,
     ) -> None:
         """grid_s: what is due within so long leaves together; 0 for each at its own."""
@@ -51,7 +74,8 @@ class Runner:
             else None
         )
         self._quick = QuickCalls(self)
-        self._timer: asyncio.TimerHandle | None = None
+        self._turns = turns
+        self._timer: asyncio.Handle | None = None
         self._timer_due_us = 0
         self._grid_s = grid_s
         self._loop = asyncio.get_running_loop()
@@ -203,6 +227,9 @@ class Runner:
         self._timer = self._loop.call_at(at_s, self._on_timer)
 
     def _on_timer(self) -> None:
+        if not self._turns.may(self._loop):
+            self._timer = self._loop.call_soon(self._on_timer)
+            return
         self._timer = None
         now = self._clock.now_us()
         due_us = self.shard.next_due()

@@ -17,7 +17,6 @@ from shardagent import observe, schedule
 from shardagent.calls import Call, Record, Result, Verb
 from shardagent.clock import Samples
 from shardagent.creates import Creates
-from shardagent.errors import ProviderError
 from shardagent.gauges import Gauges, TalliedRecord, due_heap
 from shardagent.providers.base import Listed
 from shardagent.rules import rules_of
@@ -133,8 +132,9 @@ class Shard:
         dues = [self.warmth.due_us, self._cut_us]
         if not self.released:
             dues.append(self._last_heard_us + SILENCE_MAX_US)
-        if self.phase not in NOT_STARTED:
-            dues.append(self._creates.due_us(self.times.t0_us))
+        if self.phase is not ShardPhase.STARTING:
+            armed = self.phase is ShardPhase.ARMED
+            dues.append(self._creates.due_us(self.times.t0_us, empty=armed))
         held, destroyed = bool(self.record.tally[Kind.HOLDING]), self._destroy_begun
         dues += self.times.dues(self.phase, held=held, destroyed=destroyed)
         return min((due for due in dues if due is not None), default=None)
@@ -234,7 +234,7 @@ class Shard:
         elif call.verb is Verb.LIST:
             self._on_list(result)
         else:
-            self._on_observed(call, result)
+            observe.tell(self.record, call, result)
         self._due_known = False
         self._advance(now, calls)
         return calls
@@ -407,17 +407,6 @@ class Shard:
                 call = Call(Verb.OBSERVE, timeout_s, sandbox.index, sandbox.provider_id)
                 calls.append(call)
                 return
-
-    def _on_observed(self, call: Call, result: Result) -> None:
-        now = result.done_us
-        try:
-            fields = observe.fields(result)
-        except ProviderError as failure:
-            self.record.log(
-                now, "WARNING", f"a sandbox does not say its size: {failure}"
-            )
-            return
-        self.record.event(Kind.OBSERVED, now, call.sandbox, **fields)
 
     def _end(self, now: int) -> None:
         times = self.times

@@ -17,7 +17,7 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -287,7 +287,7 @@ class ShardSpool:
         self._folder = folder
         self._state = folder / "state.json"
         self._released = folder / "released"
-        self._flushing = asyncio.Lock()
+        self.flushing = asyncio.Lock()
         self._restore()
 
     @property
@@ -351,30 +351,24 @@ class ShardSpool:
 
     async def flush(self, *streams: Stream) -> None:
         """Make segments of what is in memory, without holding up the loop."""
-        async with self._flushing:
-            cuts = self._cuts(streams)
-            writing = asyncio.ensure_future(asyncio.to_thread(self._write, cuts))
-            try:
-                await asyncio.shield(writing)
-            except asyncio.CancelledError:
-                await asyncio.wait({writing})  # the thread goes on in any case
-                raise
-            finally:
-                self._kept(cuts)
+        async with self.flushing:
+            await _write_all([(self, streams)])
 
     def cut(self, *streams: Stream) -> None:
         """The same at once, where nothing else flushes."""
-        cuts = self._cuts(streams)
-        self._write(cuts)
-        self._kept(cuts)
+        cuts = self.cuts(streams)
+        self.write(cuts)
+        self.kept(cuts)
 
-    def _cuts(self, streams: tuple[Stream, ...]) -> list[Cut]:
+    def cuts(self, streams: Sequence[Stream]) -> list[Cut]:
+        """What is to be written of these streams; of all of them where empty."""
         chosen = streams or self.streams
         if self.events in chosen:
             self._finish_cut = self.finish  # on disk together with its event
         return [stream.take(hold=stream not in chosen) for stream in self.streams]
 
-    def _write(self, cuts: list[Cut]) -> None:
+    def write(self, cuts: list[Cut]) -> None:
+        """Segments and state to disk; in any thread."""
         for cut in cuts:
             cut.write()
         state: dict[str, object] = {cut.stream.kind: cut.state() for cut in cuts}
@@ -383,7 +377,8 @@ class ShardSpool:
         except OSError as error:
             logger.error("the spool's state is not written: %s", error)
 
-    def _kept(self, cuts: list[Cut]) -> None:
+    def kept(self, cuts: list[Cut]) -> None:
+        """They are written."""
         for cut in cuts:
             if cut.chunks:
                 cut.stream.keep(cut)
@@ -406,6 +401,36 @@ class ShardSpool:
             self._released.touch()
         except OSError as error:
             logger.error("RELEASE is not noted on disk: %s", error)
+
+
+async def flush_together(due: Sequence[tuple[ShardSpool, Sequence[Stream]]]) -> None:
+    """Flush these in one go of a thread; whoever is being flushed is left out."""
+    free = [(spool, streams) for spool, streams in due if not spool.flushing.locked()]
+    if not free:
+        return
+    async with contextlib.AsyncExitStack() as held:
+        for spool, _ in free:
+            await held.enter_async_context(spool.flushing)
+        await _write_all(free)
+
+
+async def _write_all(due: Sequence[tuple[ShardSpool, Sequence[Stream]]]) -> None:
+    """Their locks are held by the caller."""
+    work = [(spool, spool.cuts(streams)) for spool, streams in due]
+
+    def write() -> None:
+        for spool, cuts in work:
+            spool.write(cuts)
+
+    writing = asyncio.ensure_future(asyncio.to_thread(write))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait({writing})  # the thread goes on in any case
+        raise
+    finally:
+        for spool, cuts in work:
+            spool.kept(cuts)
 
 
 def _write(path: Path, content: bytes) -> None:
