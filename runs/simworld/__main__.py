@@ -29,7 +29,7 @@ from runs.simworld.truth import TruthWriter
 
 TRUTH_FLUSH_S = 15
 TRUTH_RETRY_S = 120
-NICE = -10  # as the agents'
+NICE = -15  # before the agents: a Provider does not wait for its customers
 EXIT_CONFIG = 2
 EXIT_TRUTH_LOST = 3
 LISTEN_BACKLOG = 4_096
