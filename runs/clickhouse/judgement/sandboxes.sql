@@ -58,9 +58,9 @@ shaped AS (
         if(ws IS NULL, late, arrayPushFront(late,
             (assumeNotNull(ws), toUInt64(0), toNullable(toInt64(0)), true, toInt64(0), toInt64(0), false))) AS chain,
         arrayConcat(
-            arrayMap((p, q) -> (p.1, q.1, p.4 AND q.4 AND ifNull((q.3 - p.3 + 2) * <gap_per_tick> >= q.1 - p.1, false)),
+            arrayMap((p, q) -> (p.1, q.1, p.4 AND q.4 AND ifNull((toInt128(q.3) - p.3 + 2) * <gap_per_tick> >= q.1 - p.1, false)),
                 arrayPopBack(early), arrayPopFront(early)),
-            arrayMap((p, q) -> (p.1, q.1, p.4 AND q.4 AND ifNull((q.3 - p.3 + 2) * <gap_per_tick> >= q.1 - p.1, false)),
+            arrayMap((p, q) -> (p.1, q.1, p.4 AND q.4 AND ifNull((toInt128(q.3) - p.3 + 2) * <gap_per_tick> >= q.1 - p.1, false)),
                 arrayPopBack(chain), arrayPopFront(chain))) AS links,
         if(rd.1 IS NULL, [], arrayFilter(l -> l.3 AND l.2 > l.1, links)) AS good,
         arrayPushFront(arrayPopBack(arrayMap(l -> l.2, good)), ifNull(good[1].1, 0)) AS touches,
