@@ -142,7 +142,7 @@ def _launch(run: Run) -> Launch:
         cpus=observed.get("cpus"),
         memory_bytes=observed.get("memory_bytes"),
         connect_us=observed.get("connect_us"),
-        by_shard=tuple((value, n) for value, n in (held or {}).get("by_shard", ())),
+        by_host=tuple(tuple(row) for row in (held or {}).get("by_host", ())),
     )
 
 

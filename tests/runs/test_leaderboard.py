@@ -33,7 +33,7 @@ def ranked(code: str, *, said: list[str], **changes: Any) -> Run:
         summary={
             "labels": said,
             "verdict": {"level": "VALID"},
-            "held": {"proven": 990, "by_shard": [[90, 1], [100, 9]]},
+            "held": {"proven": 990, "by_host": [[90, 100, 1], [100, 100, 9]]},
             "outcomes": {"unobserved": 0, "not_attempted": 0},
             "latency": {"tti": {"p99_us": 1}},
         },
