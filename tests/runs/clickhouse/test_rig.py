@@ -39,6 +39,10 @@ def found(
             late = 3 * SECOND if shard == 1 and place > 1 else 0
             box = shard * 4 + place
             events.append({"at": T0 + late, "kind": "create_sent", "sandbox": box})
+            probe = {"sent_us": T0 + SECOND, "latency_us": 9, "final": False}
+            fault = {"cause": "timeout", "origin": "provider", "sandbox": box}
+            at = T0 + 3 * SECOND
+            events.append({"at": at, "kind": "probe_failed", **probe, **fault})
         lines = [json.dumps({"v": 1, "n": n, **e}) for n, e in enumerate(events)]
         key = f"runs/{PLAN.code}/shards/{shard:05d}/00/events-000000.ndjson"
         objects[key] = "\n".join(lines).encode() + b"\n"
@@ -59,6 +63,14 @@ def found(
 
 def test_egress_demand_is_the_busiest_second_of_one_address(found: rig.Rig) -> None:
     assert found.egress_demand_pct == 60  # 4 of Shard 0 and 2 of Shard 1, of 10
+
+
+def test_calls_of_every_kind_are_demand_where_the_limit_is_of_calls(
+    found: rig.Rig,
+) -> None:
+    plan = PLAN.model_copy(update={"egress_calls_per_s": 10.0})
+    both = rig.rig(facts.run_facts(plan), plan, [])
+    assert both.egress_demand_pct == 80  # the second second: 8 probes of two Shards
 
 
 def test_resends_are_what_the_world_heard_and_no_event_tells(found: rig.Rig) -> None:
