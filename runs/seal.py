@@ -71,17 +71,29 @@ def seal(run_id: int) -> bool:
         claims.give_back(run_id, *held)
 
 
-def judged(plan: Plan, keys: Sequence[str], *, sealed_at_us: int) -> Sealed:
-    """Ingest the Run's whole record, these objects, and judge it."""
+def judged(
+    plan: Plan,
+    keys: Sequence[str],
+    *,
+    sealed_at_us: int,
+    told: Mapping[str, str] | None = None,
+) -> Sealed:
+    """Ingest the Run's whole record, these objects, and judge it.
+
+    told: key → sha256 of each segment as the Run was sealed. What is absent or altered
+    since is a defect, and the record INVALID (measurement.md §7).
+    """
     store = object_store()
     segments = [key for key in keys if not key.endswith("/run.json")]
     clickhouse_ingest.replace_run(store, plan, segments)
+    hashed = hashes.hash_objects(store, plan.code, keys)
+    clickhouse_ingest.add_defects(plan.code, _harm(told or {}, hashed))
     summary = judge(plan)
     manifest = {
         "format": 1,
         "code": plan.code,
         "sealed_at_us": sealed_at_us,
-        "segments": hashes.hash_objects(store, plan.code, keys),
+        "segments": hashed,
         "defects": [
             asdict(row) for row in defects.defects(run_facts(plan), DEFECTS_LISTED_MAX)
         ],
@@ -90,6 +102,15 @@ def judged(plan: Plan, keys: Sequence[str], *, sealed_at_us: int) -> Sealed:
         "software": plan.software,
     }
     return Sealed(summary, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+
+
+def _harm(told: Mapping[str, str], hashed: list[dict[str, Any]]) -> dict[str, str]:
+    stored = {str(row["key"]): str(row["sha256"]) for row in hashed}
+    return {
+        key: "altered" if key in stored else "absent"
+        for key, sha256 in told.items()
+        if stored.get(key) != sha256
+    }
 
 
 def record_keys(code: str) -> list[str]:

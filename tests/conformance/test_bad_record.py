@@ -1,4 +1,4 @@
-"""A record full of rubbish, rebuilt for real: what is wrong is listed, the rest right."""
+"""A record full of rubbish, rebuilt: what is wrong is listed, the rest is right."""
 
 from __future__ import annotations
 
