@@ -26,7 +26,10 @@ def compare(request: HttpRequest) -> HttpResponse:
     found, why = _chosen(request)
     if why:
         recent = visible_to(request).filter(state=State.SEALED)[:20]
-        rows = [{"run": run, "headline": headline(run_json(run))} for run in recent]
+        told = [(run, run_json(run)) for run in recent]
+        rows = [
+            {"run": run, "json": one, "headline": headline(one)} for run, one in told
+        ]
         chosen = {run.code for run in found}
         ctx: dict[str, Any] = {"why": why, "rows": rows, "chosen": chosen}
         status = 200 if not request.GET else 400

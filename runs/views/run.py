@@ -54,6 +54,7 @@ _TONES = (
 )
 
 
+DEFECTS_SHOWN_MAX = 50
 CELLS_KEPT_S = 3_600  # of a sealed Run, whose Shards do not change
 _PARTS = ("first", "middle", "last")  # of the submissions, 25, 50 and 25 %
 
@@ -131,6 +132,7 @@ def _evidence(found: Run) -> dict[str, Any]:
     plan = lifecycle.plan_of(found)
     latency = _asked(results.latency, found)
     cells = shard_cells(found)
+    defects = _defects(found)
     labels = {row.get("ci95_label") for row in (latency or {}).values()} - {None}
     return {
         "unread": None in (latency, cells),
@@ -145,11 +147,20 @@ def _evidence(found: Run) -> dict[str, Any]:
         "shards": cells,
         "tones": [t for t in _TONES if t[0] in {c["tone"] for c in cells or ()}],
         "outcomes_died": outcomes_of(found)["partial"],
+        "defects": defects,
+        "defects_more": (found.summary or {}).get("defects", 0) > len(defects),
         "how": provenance(found, plan),
         "phases_with_spread": PHASES,
         "phase": "tti",
         "plan_json": json.dumps(found.plan, indent=2, ensure_ascii=False),
     }
+
+
+def _defects(found: Run) -> list[dict[str, Any]]:
+    """The first of them; a clean record is not asked for any."""
+    if not (found.summary or {}).get("defects"):
+        return []
+    return _asked(lambda run: results.defects(run, DEFECTS_SHOWN_MAX), found) or []
 
 
 def _findings(found: Run) -> list[dict[str, Any]]:

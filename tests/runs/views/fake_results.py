@@ -294,3 +294,13 @@ def log_search(
     row = {"shard": 3, "attempt": 0, "number": 55, "level": "ERROR", "text": text}
     found = [row] if q != "nothing" else []
     return {"items": found, "total": len(found), "shards": [(3, 1)] if found else []}
+
+
+def defects(run: Any, limit: int) -> list[dict[str, Any]]:
+    rows = [
+        ("not_json", f"runs/{run.code}/shards/00003/00/events-000002.ndjson.zst", 17, 3,
+         "<b>oops"),
+        ("t0_us_disagrees", "", 0, None, ""),
+    ]  # fmt: skip
+    names = ("reason", "key", "line", "shard", "detail")
+    return [dict(zip(names, row, strict=True), attempt=0) for row in rows][:limit]

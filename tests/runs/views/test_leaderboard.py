@@ -99,7 +99,7 @@ def test_a_provider_has_a_history(operator: Client) -> None:
 
 
 def test_newly_published_runs_are_a_feed(client: Client) -> None:
-    run, hidden = published(ranked()), ranked()
+    run, hidden = published(ranked(labels=["simulated"])), ranked()
     answer = client.get("/runs.atom")
     assert answer.headers["Content-Type"].startswith("application/atom+xml")
     entries = ElementTree.fromstring(answer.content).findall(
@@ -108,4 +108,5 @@ def test_newly_published_runs_are_a_feed(client: Client) -> None:
     assert len(entries) == 1
     text = answer.content.decode()
     assert f"/runs/{run.code}" in text
+    assert " (simulated)</title>" in text
     assert hidden.code not in text
