@@ -155,5 +155,6 @@ SELECT
     sent IS NOT NULL AND NOT (uncreated AND ifNull(cf.2, '') IN <refused>) AS possible,
     if(sent IS NULL OR NOT placed, NULL, sent + offsets[1] - bounds[1]) AS possible_from_us,
     if(sent IS NULL OR NOT placed, NULL, gone + offsets[6] + bounds[6]) AS possible_to_us,
-    cr.1 + offsets[2] AS implied_us
+    cr.1 + offsets[2] AS implied_us,
+    if(NOT placed OR empty(raw), NULL, arrayMax(arraySlice(bounds, 7))) AS clock_bound_us
 FROM planned LEFT JOIN fitted ON planned.box = fitted.box

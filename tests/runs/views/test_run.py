@@ -67,6 +67,20 @@ def test_defects_are_listed_with_key_and_line(
     assert "t0 us disagrees" in said
 
 
+def test_strangers_see_what_a_bad_line_says_only_where_logs_are_published(
+    client: Client, make_run: MakeRun
+) -> None:
+    """It is raw record, and may name hosts and addresses."""
+    run = make_run(published_at=timezone.now())
+    assert run.summary is not None
+    Run.objects.filter(pk=run.pk).update(summary=run.summary | {"defects": 2})
+    said = body(client, "/runs/alpha-1")
+    assert "events-000002.ndjson.zst" in said
+    assert "oops" not in said
+    Run.objects.filter(pk=run.pk).update(logs_published=True)
+    assert "oops" in body(client, "/runs/alpha-1")
+
+
 CERTIFICATE = {
     "clean": True,
     "instants": 900,
