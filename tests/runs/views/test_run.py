@@ -67,6 +67,16 @@ def test_defects_are_listed_with_key_and_line(
     assert "t0 us disagrees" in said
 
 
+def test_both_extremes_of_what_the_harness_lost_are_shown(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()  # one of its thousand is unobserved
+    said = body(operator, "/runs/alpha-1")
+    assert "both extremes of what was lost" in said
+    assert ">320 ms to 322 ms</a>" in said  # P50 of creates
+    assert ">963 ms to not reached</a>" in said  # their P99
+
+
 def test_strangers_see_what_a_bad_line_says_only_where_logs_are_published(
     client: Client, make_run: MakeRun
 ) -> None:
