@@ -65,7 +65,8 @@ def compare_chart(request: HttpRequest) -> HttpResponse:
             step_ms = max(10, round((end_us - run.t0_us) / 1_000 / CURVE_POINTS))
             points = (results.curve(run, step_ms) or {}).get("points") or []
             target = lifecycle.plan_of(run).target or run.plan["sandbox_count"]
-            curves.append((f"{letter} {run.code}", points, target))
+            doubt = f" ({run.doubt})" if run.doubt else ""
+            curves.append((f"{letter} {run.code}{doubt}", points, target))
     except QueryError:
         return JsonResponse({"why": "The curves cannot be read now; try again."})
     if not curves:

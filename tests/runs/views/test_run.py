@@ -209,6 +209,20 @@ def test_the_page_stands_while_clickhouse_is_away(
     assert "cannot be read now" in body(operator, "/runs/alpha-1/shards/3")
 
 
+def test_a_picture_of_a_doubtful_run_says_so(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()
+    make_run("beta-22", level="SUSPECT")
+    for code, doubtful in (("alpha-1", False), ("beta-22", True)):
+        figure = operator.get(f"/runs/{code}/chart").json()
+        said = figure["layout"]["xaxis"]["title"]["text"]
+        assert ("SUSPECT" in said) == doubtful
+    figure = operator.get("/compare/chart?runs=alpha-1,beta-22").json()
+    names = [trace["name"] for trace in figure["data"]]
+    assert names == ["A alpha-1", "B beta-22 (SUSPECT)"]
+
+
 def test_the_chart_has_the_four_lines(operator: Client, make_run: MakeRun) -> None:
     make_run()
     figure = operator.get("/runs/alpha-1/chart").json()
