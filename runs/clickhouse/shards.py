@@ -43,7 +43,8 @@ class ShardRow:
 
 
 # A clock so bad that it left nothing proven is judged by what it took away: `bound` is
-# of every interval's ends before shrinking. Lag counts from T0 to T_destroy; agents begin its maximum anew just before both.
+# of every interval's ends before shrinking. Lag counts from T0 to T_destroy; agents
+# begin its maximum anew just before both.
 _SHARDS = """
 WITH
 judged AS (
