@@ -202,7 +202,11 @@ def _told(manifest: dict[str, Any] | None, code: str) -> dict[str, str]:
     """Segment key → sha256, as the Run was sealed; its run.json is no segment."""
     rows = manifest["segments"] if manifest else ()
     own = f"runs/{code}/run.json"
-    return {row["key"]: str(row.get("sha256")) for row in rows if row["key"] != own}
+    return {
+        row["key"]: row["sha256"]
+        for row in rows
+        if row["key"] != own and isinstance(row.get("sha256"), str)
+    }
 
 
 def _counts(manifest: dict[str, Any] | None, key: str) -> bool:
