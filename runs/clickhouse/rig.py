@@ -86,7 +86,7 @@ SELECT max(calls) AS peak FROM (
     SELECT ifNull(address, '') AS egress_address, count() AS calls,
         intDiv(sent + shift - {t0:Int64}, 1000000) AS second
     FROM (
-        SELECT DISTINCT shard, attempt, n, multiIf(
+        SELECT shard, attempt, multiIf(
             kind IN ('create_sent', 'destroy_sent'), at_us,
             kind = 'witness_started', at_us - assumeNotNull(latency_us),
             assumeNotNull(sent_us)) AS sent
