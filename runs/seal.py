@@ -76,18 +76,22 @@ def judged(
     *,
     sealed_at_us: int,
     hashed: Sequence[dict[str, Any]] = (),
+    told: Mapping[str, str] | None = None,
 ) -> Sealed:
     """Ingest the Run's whole record, these objects, and judge it.
 
-    hashed: those of which the caller has the hash already.
+    hashed: those of which the caller has the hash already. told: key → sha256 of each
+    segment as the Run was sealed. What is absent or altered since is a defect, and the
+    record INVALID (measurement.md §7).
     """
     store = object_store()
     segments = [key for key in keys if not key.endswith("/run.json")]
     clickhouse_ingest.replace_run(store, plan, segments)
-    summary = judge(plan)
     known = {row["key"] for row in hashed}
     fresh = hashes.hash_objects(store, plan.code, [k for k in keys if k not in known])
     rows = sorted([*hashed, *fresh], key=lambda row: str(row["key"]))
+    clickhouse_ingest.add_defects(plan.code, _harm(told or {}, rows))
+    summary = judge(plan)
     manifest = {
         "format": 1,
         "code": plan.code,
@@ -101,6 +105,15 @@ def judged(
         "software": plan.software,
     }
     return Sealed(summary, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+
+
+def _harm(told: Mapping[str, str], hashed: list[dict[str, Any]]) -> dict[str, str]:
+    stored = {str(row["key"]): str(row["sha256"]) for row in hashed}
+    return {
+        key: "altered" if key in stored else "absent"
+        for key, sha256 in told.items()
+        if stored.get(key) != sha256
+    }
 
 
 def record_keys(code: str) -> list[str]:

@@ -229,6 +229,11 @@ def _unseen(
     return [key for key in keys if key not in seen and key not in failed]
 
 
+def add_defects(run: str, reasons: dict[str, str]) -> None:
+    """Defects of whole objects, by key: what the record itself cannot say."""
+    _add_defects(run, reasons, prefix="")
+
+
 def _add_defects(run: str, reasons: dict[str, str], prefix: str) -> None:
     rows = [
         f"({code_literal(run)}, {literal(key)}, 0, {literal(why)},"

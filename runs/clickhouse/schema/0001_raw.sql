@@ -194,7 +194,7 @@ WITH
     ['probe_ok', 'probe_failed', 'ready_probe_failed'] AS probes,
     ['created', 'create_failed', 'ready_probe_failed', 'ready', 'witness_started',
      'readiness_failed', 'probe_ok', 'probe_failed', 'destroyed', 'destroy_failed'] AS timed,
-    4000000000000000000 AS instant_max,
+    2000000000000000000 AS instant_max, -- sums of a few must fit 64 bits
     ['Int64', 'UInt64'] AS whole,
     -- What agents write in nearly every line: one look sees that what is required is
     -- there and of its type. All other lines go through every check below.
@@ -239,6 +239,8 @@ SELECT
 FROM {prefix}incoming WHERE type = 'events' AND line > 0;
 
 CREATE MATERIALIZED VIEW {prefix}to_events TO {prefix}events AS
+-- JSONExtract makes 1 of 1.5, of "1" and of true: what judges must be of its own type.
+WITH ['Int64', 'UInt64'] AS whole, 2000000000000000000 AS instant_max
 SELECT
     run, shard, attempt, assumeNotNull(n) AS n, seq, line,
     sipHash64(text) AS content, assumeNotNull(kind) AS kind,
@@ -246,12 +248,23 @@ SELECT
     if(known AND why = '', sandbox, NULL) AS sandbox,
     latency_us, sent_us, last, cause, origin,
     j.status AS status, substringUTF8(j.message, 1, 500) AS message,
-    j.intended_us AS intended_us, j.provider_id AS provider_id, j.reused AS reused,
+    if(isNotNull(j.intended_us) AND abs(j.intended_us) <= instant_max AND has(whole, toString(JSONType(text, 'intended_us'))), j.intended_us, NULL) AS intended_us,
+    j.provider_id AS provider_id, j.reused AS reused,
     j.dns_us AS dns_us, j.connect_us AS connect_us, j.tls_us AS tls_us,
-    j.tti_us AS tti_us, j.tries AS tries, j.ticks AS ticks, j.witness_ok AS witness_ok,
-    j.t1_us AS t1_us, j.t2_us AS t2_us, j.t3_us AS t3_us, j.clock_id AS clock_id,
-    j.offset_us AS offset_us, j.half_rtt_us AS half_rtt_us, j.t0_us AS t0_us,
-    j.t_hold_us AS t_hold_us, j.t_end_us AS t_end_us, j.t_destroy_us AS t_destroy_us,
+    if(isNotNull(j.tti_us) AND has(whole, toString(JSONType(text, 'tti_us'))), j.tti_us, NULL) AS tti_us,
+    j.tries AS tries,
+    if(isNotNull(j.ticks) AND has(whole, toString(JSONType(text, 'ticks'))), j.ticks, NULL) AS ticks,
+    if(isNotNull(j.witness_ok) AND JSONType(text, 'witness_ok') = 'Bool', j.witness_ok, NULL) AS witness_ok,
+    if(isNotNull(j.t1_us) AND abs(j.t1_us) <= instant_max AND has(whole, toString(JSONType(text, 't1_us'))), j.t1_us, NULL) AS t1_us,
+    if(isNotNull(j.t2_us) AND abs(j.t2_us) <= instant_max AND has(whole, toString(JSONType(text, 't2_us'))), j.t2_us, NULL) AS t2_us,
+    if(isNotNull(j.t3_us) AND abs(j.t3_us) <= instant_max AND has(whole, toString(JSONType(text, 't3_us'))), j.t3_us, NULL) AS t3_us,
+    if(isNotNull(j.clock_id) AND JSONType(text, 'clock_id') = 'String', j.clock_id, NULL) AS clock_id,
+    if(isNotNull(j.offset_us) AND abs(j.offset_us) <= instant_max AND has(whole, toString(JSONType(text, 'offset_us'))), j.offset_us, NULL) AS offset_us,
+    if(isNotNull(j.half_rtt_us) AND abs(j.half_rtt_us) <= instant_max AND has(whole, toString(JSONType(text, 'half_rtt_us'))), j.half_rtt_us, NULL) AS half_rtt_us,
+    if(isNotNull(j.t0_us) AND abs(j.t0_us) <= instant_max AND has(whole, toString(JSONType(text, 't0_us'))), j.t0_us, NULL) AS t0_us,
+    if(isNotNull(j.t_hold_us) AND abs(j.t_hold_us) <= instant_max AND has(whole, toString(JSONType(text, 't_hold_us'))), j.t_hold_us, NULL) AS t_hold_us,
+    if(isNotNull(j.t_end_us) AND abs(j.t_end_us) <= instant_max AND has(whole, toString(JSONType(text, 't_end_us'))), j.t_end_us, NULL) AS t_end_us,
+    if(isNotNull(j.t_destroy_us) AND abs(j.t_destroy_us) <= instant_max AND has(whole, toString(JSONType(text, 't_destroy_us'))), j.t_destroy_us, NULL) AS t_destroy_us,
     j.autonomous AS autonomous, j.reason AS reason, j.orphans AS orphans,
     j.connections AS connections, j.host AS host, j.pid AS pid, j.version AS version,
     j.cpu_count AS cpu_count, j.egress AS egress, j.cpu_pct AS cpu_pct,
