@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 STOP_WORKERS_S = 3.0
 AGENTS_LEAVE_S = 2.0
+CONNECTIONS_MAX = 12_000  # agents keep theirs open between heartbeats
 _BODY_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -142,7 +143,8 @@ class Installation:
             sockets=[listening],
             threads=settings.WEB_THREADS,
             max_request_body_size=_BODY_BYTES_MAX,
-            connection_limit=4_000,
+            connection_limit=CONNECTIONS_MAX,
+            asyncore_use_poll=True,  # select() ends at 1,024 open files
             channel_timeout=120,
             ident=None,
         )

@@ -115,12 +115,16 @@ STORAGES = {
 # --- relational database ----------------------------------------------------------
 
 
+CONNECTION_AGE_MAX_S = 300  # a thread keeps its connection for so long
+
+
 def _database(url: str) -> dict[str, object]:
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": unquote(parts.path),
+            "CONN_MAX_AGE": CONNECTION_AGE_MAX_S,
             "OPTIONS": {
                 "transaction_mode": "IMMEDIATE",
                 "timeout": 20,
@@ -136,6 +140,8 @@ def _database(url: str) -> dict[str, object]:
             "PASSWORD": unquote(parts.password or ""),
             "HOST": parts.hostname or "",
             "PORT": parts.port or "",
+            "CONN_MAX_AGE": CONNECTION_AGE_MAX_S,
+            "CONN_HEALTH_CHECKS": True,
         }
     raise ImproperlyConfigured(
         f"DATABASE_URL must begin with sqlite:// or postgres://, not {parts.scheme!r}"

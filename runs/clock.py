@@ -25,17 +25,24 @@ class RunClock:
         return sha256(text.encode()).hexdigest()[:16]
 
     def now_us(self) -> int:
-        since = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW) - self.base_mono_ns
-        return self.base_wall_us + since // 1_000
+        return self.at_us(raw_ns())
+
+    def at_us(self, raw_ns: int) -> int:
+        """What it read at a reading of CLOCK_MONOTONIC_RAW on this host."""
+        return self.base_wall_us + (raw_ns - self.base_mono_ns) // 1_000
 
     @classmethod
     def start(cls) -> RunClock:
         """A new clock that begins at this host's wall time."""
         return cls(
             base_wall_us=time.time_ns() // 1_000,
-            base_mono_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW),
+            base_mono_ns=raw_ns(),
             boot_id=boot_id(),
         )
+
+
+def raw_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
 
 
 def boot_id() -> str:

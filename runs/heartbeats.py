@@ -1,7 +1,8 @@
 """Heartbeats, group-committed: many requests, one transaction, each one durable.
 
 A request waits until the batch that holds it is committed. The batch also reads what
-the answer needs (the shared instants, who is fenced), once per Run and not per Shard.
+the answer needs (who may speak, the shared instants, who is fenced), once for all its
+requests: the thread that serves a request never asks the database.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from django.db import close_old_connections, connection, transaction
 
-from runs.models import Attempt, Run
+from runs import lifecycle
+from runs.clock import RunClock
+from runs.errors import StateError
+from runs.models import Attempt, Host, Run, State
 from shardagent.wire import HeartbeatRequest, Instants, Lease
 
 BATCH_MAX = 200  # requests a transaction
@@ -40,21 +44,32 @@ ON CONFLICT DO NOTHING
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What the answer to one request says, besides its timestamps."""
+    """What the answer to one request says, besides its second timestamp of ours."""
 
+    clock: RunClock
+    at_us: int  # when the request came, on the Run's clock
     instants: Instants
     leave: str | None
     state: str
+    interval_s: float  # the Plan's
     fenced: list[Lease]
 
 
 @dataclass(slots=True)
 class _Waiting:
-    run_id: int
-    host_id: int
-    at_us: int
+    at_ns: int  # CLOCK_MONOTONIC_RAW: the Run, and so its clock, is looked up later
     request: HeartbeatRequest
     done: Future[Heard] = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A request that is to be written down: of a host, at an instant of its Run."""
+
+    request: HeartbeatRequest
+    run: Run
+    host_id: int
+    at_us: int
 
 
 class Desk:
@@ -65,12 +80,13 @@ class Desk:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def hear(
-        self, run_id: int, host_id: int, at_us: int, request: HeartbeatRequest
-    ) -> Heard:
-        """Record and wait for the commit. Raises TimeoutError after WAIT_S_MAX."""
+    def hear(self, request: HeartbeatRequest, at_ns: int) -> Heard:
+        """Record and wait for the commit.
+
+        Raises TimeoutError after WAIT_S_MAX, StateError where the host is to leave.
+        """
         self._start()
-        waiting = _Waiting(run_id, host_id, at_us, request)
+        waiting = _Waiting(at_ns, request)
         self._queue.put(waiting)
         return waiting.done.result(timeout=WAIT_S_MAX)
 
@@ -99,43 +115,100 @@ class Desk:
                 time.sleep(0.05)  # noqa: TID251  the database may need a breath
                 continue
             for waiting, answer in zip(batch, answers, strict=True):
-                waiting.done.set_result(answer)
+                if isinstance(answer, StateError):
+                    waiting.done.set_exception(answer)
+                else:
+                    waiting.done.set_result(answer)
 
 
-def record(batch: Sequence[_Waiting]) -> list[Heard]:
+def record(batch: Sequence[_Waiting]) -> list[Heard | StateError]:
     """Write one batch in one transaction; answers in the order of the batch."""
     with transaction.atomic():
+        runs = _runs({waiting.request.run for waiting in batch})
+        hosts = _hosts(batch, runs)
+        looked_at = [_taken(waiting, runs, hosts) for waiting in batch]
+        taken = [one for one in looked_at if isinstance(one, _Taken)]
         with connection.cursor() as cursor:
-            cursor.executemany(_UPDATE, list(_beat_rows(batch)))
-            segments = list(_segment_rows(batch))
+            cursor.executemany(_UPDATE, list(_beat_rows(taken)))
+            segments = list(_segment_rows(taken))
             if segments:
                 cursor.executemany(_SEGMENT, segments)
-        runs = Run.objects.in_bulk({waiting.run_id for waiting in batch})
-        fenced = _fenced({waiting.host_id for waiting in batch})
+        fenced = _fenced({one.host_id for one in taken})
     return [
-        Heard(
-            instants=Instants(
-                t0_us=run.t0_us,
-                t_hold_us=run.t_hold_us,
-                t_end_us=run.t_end_us,
-                t_destroy_us=run.t_destroy_us,
-            ),
-            leave=run.leave or None,
-            state=run.state,
-            fenced=fenced.get(waiting.host_id, []),
-        )
-        for waiting in batch
-        for run in (runs[waiting.run_id],)
+        _heard(one, fenced.get(one.host_id, [])) if isinstance(one, _Taken) else one
+        for one in looked_at
     ]
 
 
-def _beat_rows(batch: Iterable[_Waiting]) -> Iterable[tuple[str | int | bool, ...]]:
+def _runs(codes: set[str]) -> dict[str, Run]:
+    found = Run.objects.filter(code__in=codes)
+    return {run.code: run for run in found.defer("summary", "live", "fleet", "world")}
+
+
+def _hosts(
+    batch: Sequence[_Waiting], runs: Mapping[str, Run]
+) -> dict[tuple[str, int], tuple[int, str]]:
+    """(Run, index) → (id, the process that speaks for it, "" where none is known)."""
+    wanted: dict[str, set[int]] = {}
     for waiting in batch:
-        for beat in waiting.request.beats:
+        wanted.setdefault(waiting.request.run, set()).add(waiting.request.host)
+    found = {}
+    for code, run in runs.items():
+        rows = Host.objects.filter(run=run, index__in=wanted[code])
+        for pk, index, process in rows.values_list("pk", "index", "facts__process"):
+            found[code, index] = (pk, process or "")
+    return found
+
+
+def _taken(
+    waiting: _Waiting,
+    runs: Mapping[str, Run],
+    hosts: Mapping[tuple[str, int], tuple[int, str]],
+) -> _Taken | StateError:
+    request = waiting.request
+    code, index = request.run, request.host
+    run, host = runs.get(code), hosts.get((code, index))
+    if run is None or host is None:
+        return StateError(f"Run {code} has no host {index}; leave")
+    if run.state == State.SEALED:
+        return StateError(f"Run {code} is sealed; leave")
+    host_id, process = host
+    if is_another(request.process, process):
+        return StateError(f"host {index} is another process's now; leave")
+    at_us = lifecycle.clock_of(run).at_us(waiting.at_ns)
+    return _Taken(request, run, host_id, at_us)
+
+
+def is_another(process: str, known: str) -> bool:
+    """Only the process that registered last speaks for a host."""
+    return bool(process and known and process != known)
+
+
+def _heard(one: _Taken, fenced: list[Lease]) -> Heard:
+    run = one.run
+    return Heard(
+        clock=lifecycle.clock_of(run),
+        at_us=one.at_us,
+        instants=Instants(
+            t0_us=run.t0_us,
+            t_hold_us=run.t_hold_us,
+            t_end_us=run.t_end_us,
+            t_destroy_us=run.t_destroy_us,
+        ),
+        leave=run.leave or None,
+        state=run.state,
+        interval_s=float(run.plan.get("heartbeat_interval_s", 2)),
+        fenced=fenced,
+    )
+
+
+def _beat_rows(taken: Iterable[_Taken]) -> Iterable[tuple[str | int | bool, ...]]:
+    for one in taken:
+        for beat in one.request.beats:
             counts = beat.counts
             yield (
                 beat.phase.value,
-                waiting.at_us,
+                one.at_us,
                 beat.connections,
                 beat.clock_samples,
                 beat.heard.t0_us is not None,
@@ -144,19 +217,19 @@ def _beat_rows(batch: Iterable[_Waiting]) -> Iterable[tuple[str | int | bool, ..
                 *(counts.dead, counts.alive, counts.destroyed, counts.orphaned),
                 beat.events_dropped,
                 beat.finished.value if beat.finished else "",
-                *(waiting.run_id, beat.shard, beat.attempt, waiting.host_id),
+                *(one.run.pk, beat.shard, beat.attempt, one.host_id),
             )
 
 
-def _segment_rows(batch: Iterable[_Waiting]) -> Iterable[tuple[str | int | bool, ...]]:
-    for waiting in batch:
-        for beat in waiting.request.beats:
+def _segment_rows(taken: Iterable[_Taken]) -> Iterable[tuple[str | int | bool, ...]]:
+    for one in taken:
+        for beat in one.request.beats:
             for segment in beat.segments:
                 yield (
-                    *(waiting.run_id, beat.shard, beat.attempt),
+                    *(one.run.pk, beat.shard, beat.attempt),
                     *(segment.kind, segment.seq, segment.sha256),
-                    *(segment.bytes, segment.events, waiting.at_us, False),
-                    *(waiting.run_id, beat.shard, beat.attempt, waiting.host_id),
+                    *(segment.bytes, segment.events, one.at_us, False),
+                    *(one.run.pk, beat.shard, beat.attempt, one.host_id),
                 )
 
 

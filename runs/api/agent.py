@@ -9,9 +9,9 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError
 from ninja.security import HttpBearer
 
-from runs import hosts, lifecycle, objects, worlds
+from runs import clock, hosts, lifecycle, objects, worlds
 from runs.errors import StateError
-from runs.heartbeats import desk
+from runs.heartbeats import desk, is_another
 from runs.hosts import is_token_of
 from runs.models import Host, Run, State
 from runs.supervise import ARMING_BEAT_S
@@ -96,22 +96,19 @@ def register(request: HttpRequest, body: RegisterRequest) -> RegisterAnswer:
 
 @api.post("/heartbeat", response=HeartbeatAnswer)
 def heartbeat(request: HttpRequest, body: HeartbeatRequest) -> HeartbeatAnswer:
-    run, host = _authorised(request, body.run, body.host, body.protocol)
-    clock = lifecycle.clock_of(run)
-    received = clock.now_us()
-    if run.state == State.SEALED:
-        raise HttpError(409, f"Run {run.code} is sealed; leave")
-    _refuse_others(host, body.process)
+    came_ns = clock.raw_ns()
+    _is_host(request, body.run, body.host, body.protocol)
     try:
-        heard = desk.hear(run.pk, host.pk, received, body)
+        heard = desk.hear(body, came_ns)
     except TimeoutError:
         raise HttpError(503, "the heartbeat could not be recorded in time") from None
-    interval_s = float(run.plan.get("heartbeat_interval_s", 2))
+    except StateError as error:
+        raise HttpError(409, str(error)) from None
     return HeartbeatAnswer(
-        clock_id=clock.clock_id,
-        t2_us=received,
-        t3_us=clock.now_us(),
-        interval_s=_interval_s(heard.state, interval_s),
+        clock_id=heard.clock.clock_id,
+        t2_us=heard.at_us,
+        t3_us=heard.clock.now_us(),
+        interval_s=_interval_s(heard.state, heard.interval_s),
         instants=heard.instants,
         leave=heard.leave,
         fenced=heard.fenced,
@@ -165,14 +162,18 @@ def failed(request: HttpRequest, error: Exception) -> HttpResponse:
 
 
 def _authorised(request: Any, code: str, index: int, protocol: int) -> tuple[Run, Host]:
-    if not is_token_of(request.auth, code, index):
-        raise HttpError(401, "the token is not this host's")
-    _speaks(protocol)
+    _is_host(request, code, index, protocol)
     host = Host.objects.select_related("run").filter(run__code=code, index=index)
     found = host.first()
     if found is None:
         raise HttpError(409, f"Run {code} has no host {index}; leave")
     return found.run, found
+
+
+def _is_host(request: Any, code: str, index: int, protocol: int) -> None:
+    if not is_token_of(request.auth, code, index):
+        raise HttpError(401, "the token is not this host's")
+    _speaks(protocol)
 
 
 def _speaks(protocol: int) -> None:
@@ -182,8 +183,7 @@ def _speaks(protocol: int) -> None:
 
 def _refuse_others(host: Host, process: str) -> None:
     """Only the process that registered last speaks for a host."""
-    known = host.facts.get("process")
-    if process and known and process != known:
+    if is_another(process, host.facts.get("process") or ""):
         raise HttpError(409, f"host {host.index} is another process's now; leave")
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from runs import hosts, lifecycle
+from runs.errors import StateError
 from runs.heartbeats import _Waiting, record
 from runs.models import Attempt, Host, Run
 from shardagent.wire import Beat, Counts, Finish, Lease, ShardPhase
@@ -17,11 +18,22 @@ pytestmark = pytest.mark.django_db
 
 
 def hear(run: Run, host: int, *beats: Beat, at_us: int = 5) -> object:
-    row = Host.objects.get(run=run, index=host)
-    (heard,) = record(
-        [_Waiting(run.pk, row.pk, at_us, make_request(run, host, *beats))]
-    )
+    clock = lifecycle.clock_of(run)
+    at_ns = clock.base_mono_ns + (at_us - clock.base_wall_us) * 1_000
+    (heard,) = record([_Waiting(at_ns, make_request(run, host, *beats))])
     return heard
+
+
+def test_who_may_not_speak_is_told_and_the_others_of_the_batch_are_heard() -> None:
+    run = make_arming_run()
+    Host.objects.filter(run=run, index=1).update(facts={"process": "first"})
+    stranger = make_request(run, 1, make_beat(1)).model_copy(update={"process": "two"})
+    absent = make_request(run, 99, make_beat(0))
+    own = make_request(run, 0, make_beat(0))
+    answers = record([_Waiting(0, one) for one in (stranger, absent, own)])
+    assert [isinstance(one, StateError) for one in answers] == [True, True, False]
+    assert Attempt.objects.get(run=run, shard=1).heard_at_us is None
+    assert Attempt.objects.get(run=run, shard=0).heard_at_us is not None
 
 
 def test_a_beat_is_kept_and_answered_with_the_instants() -> None:
