@@ -50,7 +50,8 @@ def measured(calls: int) -> dict[str, Any]:
     rebuilt_s = round(time.monotonic() - began, 1)
     settle()
     found = {
-        name: timed(ask, calls) for name, ask in {**_at_client(run), **_at_api()}.items()
+        name: timed(ask, calls)
+        for name, ask in {**_at_client(run), **_at_api()}.items()
     }
     _more_runs(run)
     found["api leaderboard"] = timed(_get("/leaderboard"), calls)
@@ -97,9 +98,7 @@ def _at_api() -> dict[str, Callable[[], object]]:
         "shards": "/shards",
         "sandboxes page": "/sandboxes?limit=100",
     }
-    return {
-        f"api {name}": _get(f"/runs/{CODE}{path}") for name, path in paths.items()
-    }
+    return {f"api {name}": _get(f"/runs/{CODE}{path}") for name, path in paths.items()}
 
 
 def _get(path: str) -> Callable[[], object]:

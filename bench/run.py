@@ -1,0 +1,156 @@
+"""A whole Run of very many simulated sandboxes on this machine, as `make demo` does it.
+
+    python -m bench.run [--sandboxes N] [--shape burst] [--keep DIR]
+
+Prints JSON: seconds from launch to sealed, Held against what the world's truth says was
+alive throughout the hold, the verdict and its reasons, and the largest memory of the
+agents together, of the world and of the site.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from shardagent import zstd
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN_S_MAX = 3_000
+LOOK_S = 1.0
+KINDS = {"shardagent": "agents", "runs.simworld": "world", "manage.py": "site"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sandboxes", type=int, default=100_000)
+    parser.add_argument("--shape", choices=("staggered", "burst"), default="staggered")
+    parser.add_argument("--keep", type=Path, help="where the site's data is to stay")
+    options = parser.parse_args()
+    if options.keep:
+        print(json.dumps(measured(options.keep, options.sandboxes, options.shape)))
+        return
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as scratch:
+        print(json.dumps(measured(Path(scratch), options.sandboxes, options.shape)))
+
+
+def measured(data: Path, sandboxes: int, shape: str) -> dict[str, Any]:
+    own = {"DATA": str(data), "PORT": str(_free_port()), "SCALE": str(sandboxes)}
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "demo.log").open("wb") as told:
+        site = subprocess.Popen(
+            [sys.executable, "manage.py", "demo", "--exit"],
+            cwd=ROOT,
+            env={**os.environ, **own, "SHAPE": shape},
+            stdout=subprocess.PIPE,
+            stderr=told,
+        )
+        with Sizes(data, site.pid) as sizes:
+            out, _ = site.communicate(timeout=RUN_S_MAX)
+    lines = out.decode().strip().splitlines()
+    if not lines:
+        raise SystemExit((data / "demo.log").read_text()[-2_000:])
+    run = json.loads(lines[-1])
+    took = [line for line in (data / "demo.log").read_text().split() if line.isdigit()]
+    held, times = run["held"], run["instants"]
+    lived = alive_throughout(data, run["code"], times["t_hold_us"], times["t_end_us"])
+    findings = {one["check"]: one["value"] for one in run["verdict"]["findings"]}
+    return {
+        "sandboxes": sandboxes,
+        "shape": shape,
+        "launch_to_sealed_s": int(took[0]) if took else None,
+        "held": held and held["proven"],
+        "alive_throughout": lived,
+        "held_share": round(held["proven"] / lived, 5) if held and lived else None,
+        "outcomes": run["outcomes"],
+        "certificate_clean": (run["certificate"] or {}).get("clean"),
+        "verdict": run["verdict"]["level"],
+        "reasons": {
+            one["check"]: [one["level"], one["value"], one["threshold"]]
+            for one in run["verdict"]["reasons"]
+        },
+        "harness_delay_p99_ms": findings.get("harness_delay_p99_ms"),
+        "start_skew_p99_ms": findings.get("start_skew_p99_ms"),
+        "loop_lag_ms": findings.get("loop_lag_ms"),
+        **{f"{kind}_mb": round(size) for kind, size in sizes.most_mb.items()},
+    }
+
+
+def alive_throughout(data: Path, code: str, from_us: int, to_us: int) -> int:
+    """Of the world's own truth: alive and awake at every instant of the hold."""
+    return sum(
+        1
+        for life in _truth(data, code)
+        if life.get("alive_from_us") is not None
+        and life.get("interactive")
+        and life["alive_from_us"] <= from_us
+        and (life.get("alive_to_us") is None or life["alive_to_us"] > to_us)
+        and not any(a < to_us and b > from_us for a, b in life.get("asleep") or [])
+    )
+
+
+def _truth(data: Path, code: str) -> Iterator[dict[str, Any]]:
+    for path in sorted((data / "objects" / "raw" / "runs" / code).glob("truth-*")):
+        for line in zstd.decompress(path.read_bytes()).splitlines():
+            yield orjson.loads(line)
+
+
+class Sizes:
+    """The largest resident memory of each kind of process, together, while watched."""
+
+    def __init__(self, data: Path, site: int) -> None:
+        self.most_mb = dict.fromkeys([*KINDS.values(), "all"], 0.0)
+        self._data = str(data).encode()
+        self._site = site
+        self._over = threading.Event()
+
+    def __enter__(self) -> Sizes:
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK_S):
+            now = dict.fromkeys(KINDS.values(), 0.0)
+            for kind, size in self._processes():
+                now[kind] += size
+            now["all"] = sum(now.values())
+            self.most_mb = {k: max(v, now[k]) for k, v in self.most_mb.items()}
+
+    def _processes(self) -> Iterator[tuple[str, float]]:
+        page_mb = os.sysconf("SC_PAGE_SIZE") / 1e6
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                line = (entry / "cmdline").read_bytes()
+                pages = int((entry / "statm").read_text().split()[1])
+            except (OSError, IndexError):
+                continue
+            own = self._data in line or entry.name == str(self._site)
+            for word, kind in KINDS.items():
+                if own and word.encode() in line:
+                    yield kind, pages * page_mb
+                    break
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()
