@@ -10,7 +10,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from runs.labels import Label, direct_labels
+
 BAND_COLOUR = "rgba(128,128,128,0.06)"
+HEADROOM = 1.1  # of what is drawn: room for the target's name above its line
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,19 @@ class Phase:
     to_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Stair:
+    """A step of a staircase: so many are planned from then on; Held where known.
+
+    s since T0; held_s is the middle of the time for which it was held.
+    """
+
+    from_s: float
+    planned: int
+    held: int | None = None
+    held_s: float | None = None
+
+
 def curve_figure(
     points: Sequence[Mapping[str, int]],
     *,
@@ -29,6 +45,7 @@ def curve_figure(
     target: int,
     phases: Sequence[Phase],
     clock_bound_us: int | None,
+    stairs: Sequence[Stair] = (),
     live: bool = False,
 ) -> dict[str, Any]:
     """Proven (line), possible (band above it), implied (thin dashes), target (line).
@@ -37,7 +54,8 @@ def curve_figure(
     rows: the address of the explorer; a click leads to the Sandboxes of a point.
     """
     x = [point["elapsed_ms"] / 1_000 for point in points]
-    bound = "" if clock_bound_us is None else f" ± {clock_bound_us / 1_000:.3g} ms"
+    names = ("implied", "possible", "proven")
+    top = HEADROOM * max(target, *(p[name] for p in points for name in names))
     figure = go.Figure(
         [
             _line("implied", x, [p["implied"] for p in points], dash="dot", width=1),
@@ -45,24 +63,72 @@ def curve_figure(
             _line("proven", x, [p["proven"] for p in points], width=2.5, fill=True),
         ]
     )
-    figure.add_hline(
-        y=target,
-        line_width=1,
-        annotation_text=f"target {target:,}",
-        annotation_position="bottom right",
-        name="target",
-    )
     for trace in figure.data:
         trace.customdata = [f"{p['elapsed_ms']}" for p in points]
         trace.meta = {
             "token": trace.name,
             "click": f"{rows}?alive={trace.name}&at_ms=",
         }
+    figure.add_hline(
+        y=target,
+        line_width=1,
+        annotation_text=f"target {target:,}",
+        annotation_position="top right",
+        name="target",
+    )
+    _name_directly(figure, direct_labels(points, top))
+    _stairs(figure, stairs, x[-1])
     _bands(figure, phases)
+    bound = "" if clock_bound_us is None else f", ± {clock_bound_us / 1_000:.3g} ms"
     upto = ", as far as probes have confirmed" if live else ""
     x_title = f"s since T0{bound}{upto}"
     _calm(figure, height=380, x_title=x_title, y_title="sandboxes")
+    figure.update_layout(
+        margin={"t": 44}, xaxis={"range": [0, x[-1]]}, yaxis={"range": [0, top]}
+    )
     return _plain(figure)
+
+
+def _name_directly(figure: go.Figure, labels: Sequence[Label]) -> None:
+    """Names beside their lines; a line without one keeps its place in the legend."""
+    named = {label.name for label in labels}
+    for trace in figure.data:
+        trace.showlegend = trace.name not in named
+    for label in labels:
+        figure.add_annotation(
+            text=label.name,
+            name="line",
+            x=label.x_s,
+            y=label.y,
+            xanchor=label.xanchor,
+            yanchor=label.yanchor,
+            yshift=-4 if label.yanchor == "top" else 0,
+            showarrow=False,
+        )
+
+
+def _stairs(figure: go.Figure, stairs: Sequence[Stair], end_s: float) -> None:
+    """The planned staircase, and what was held at each step of it."""
+    if not stairs:
+        return
+    x = [*(stair.from_s for stair in stairs), max(end_s, stairs[-1].from_s)]
+    planned = [*(stair.planned for stair in stairs), stairs[-1].planned]
+    line = _line("planned", x, planned, width=1, dash="dash")
+    line.meta = {"token": "target"}
+    held = [stair for stair in stairs if stair.held is not None]
+    marks = go.Scatter(
+        x=[stair.held_s for stair in held],
+        y=[stair.held for stair in held],
+        text=[f"{stair.held:,}" for stair in held],
+        textposition="bottom center",
+        name="held at this step",
+        mode="markers+text",
+        marker={"size": 7, "symbol": "diamond"},
+        cliponaxis=False,
+        meta={"token": "ink"},
+        hovertemplate="%{y:,}<extra>held at this step</extra>",
+    )
+    figure.add_traces([line, marks] if held else [line])
 
 
 def deaths_figure(
@@ -128,7 +194,7 @@ def size_figure(
                 line_width=1,
                 line_dash="dot",
                 name="mark",
-                annotation={"text": name, "yref": "paper", "y": 1},
+                annotation={"text": name, "yref": "paper", "y": 1, "name": "mark"},
                 annotation_position="top",
             )
             # On a log axis an annotation is placed by the logarithm, a line is not.
@@ -136,7 +202,7 @@ def size_figure(
     _calm(figure, height=300, x_title="ms, log scale", y_title="sandboxes")
     figure.update_layout(
         showlegend=False,
-        margin={"t": 28},
+        margin={"t": 48},
         xaxis={"type": "log", **_log_ticks(x[0], x[-1])},
         hovermode="x",
     )
@@ -351,6 +417,7 @@ def _bands(figure: go.Figure, phases: Sequence[Phase]) -> None:
             layer="below",
             annotation={
                 "text": phase.name,
+                "name": "phase",
                 "x": phase.from_s,
                 "xanchor": "left",
                 "xref": "x",

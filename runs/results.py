@@ -50,6 +50,11 @@ def curve(run: Run, step_ms: int, *, corrected: bool = True) -> dict[str, Any] |
     }
 
 
+def answered_until(run: Run) -> int | None:
+    """Until when a live Run's Sandboxes have answered, µs on its clock."""
+    return curves.answered_until(facts_of(run))
+
+
 def deaths(run: Run, step_ms: int) -> list[dict[str, int]]:
     """Deaths that had happened for certain by then, and those that may have."""
     return [asdict(point) for point in curves.deaths(facts_of(run), step_ms)]

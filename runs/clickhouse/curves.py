@@ -179,6 +179,23 @@ def _span_us(run: RunFacts) -> int:
     return max(0, int(rows[0]["until"]) - run.t0_us)
 
 
+def answered_until(run: RunFacts) -> int | None:
+    """Of a live Run: until when all but a few of its Sandboxes have answered.
+
+    Later proven(t) falls only because the next answers are not here yet.
+    """
+    rows = client.query_rows(_ANSWERED, {"run": run.code}, name="curve")
+    until: int | None = rows[0]["until"]
+    return until
+
+
+_ANSWERED = """
+SELECT quantileExactOrNull(0.01)(arrayMax(x -> x.2, proven)) AS until
+FROM sandboxes FINAL
+WHERE run = {run:String} AND outcome = 'pending' AND notEmpty(proven) LIMIT 1
+"""
+
+
 def clock_bound(run: RunFacts) -> int | None:
     """The largest bound at an end of a proven interval; None without any."""
     rows = client.query_rows(_BOUND, _bound(run), name="clock_bound")

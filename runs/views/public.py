@@ -17,8 +17,9 @@ from django.views.decorators.http import require_GET
 from markdown_it import MarkdownIt
 
 from runs.api.shapes import run_json
-from runs.headline import beneath, headline
+from runs.headline import beneath, headline, qualified, qualifiers
 from runs.leaderboard import (
+    STAND_IN,
     board_json,
     class_plans,
     current_boards,
@@ -39,7 +40,8 @@ def home(request: HttpRequest) -> HttpResponse:
     latest = []
     for run in visible_to(request).exclude(state=State.DRAFT)[:SHOWN_ON_FRONT]:
         shown = run_json(run)
-        latest.append({"run": run, "json": shown, "headline": headline(shown)})
+        row = {"run": run, "json": shown, "headline": headline(shown)}
+        latest.append(row | {"qualifiers": qualifiers(shown)})
     return render(request, "runs/home.html", {"latest": latest, "rows": latest})
 
 
@@ -82,7 +84,8 @@ def leaderboard_card(request: HttpRequest) -> HttpResponse:
 def provider(request: HttpRequest, slug: str) -> HttpResponse:
     """A Provider over time: every ranked launch, whatever became of it."""
     public = not request.user.is_authenticated
-    rows = history(slug, public=public)
+    stand_in = request.GET.get("simulated") == "1"
+    rows = history(slug, public=public, stand_in=stand_in)
     if not rows:
         raise Http404(f"no ranked Run at {slug} is shown here")
     plans = class_plans()
@@ -93,7 +96,8 @@ def provider(request: HttpRequest, slug: str) -> HttpResponse:
         {"said": _plan_said(plans.get(name, {})), "rows": found, "dots": _dots(found)}
         for name, found in by_class.items()
     ]
-    ctx = {"provider": slug, "groups": groups, "count": len(rows)}
+    name = f"{slug}{STAND_IN}" if stand_in else slug
+    ctx = {"provider": name, "groups": groups, "count": len(rows)}
     return render(request, "runs/provider.html", ctx)
 
 
@@ -114,7 +118,7 @@ class PublishedRuns(Feed):  # type: ignore[type-arg]  # not generic at run time
         return published.order_by("-published_at")[:FEED_ITEMS]
 
     def item_title(self, item: Run) -> str:
-        return f"{item.provider}: {headline(run_json(item))}{_suspect(item)}"
+        return f"{item.provider}: {qualified(run_json(item))}"
 
     def item_description(self, item: Run) -> str:
         return beneath(run_json(item))
@@ -130,11 +134,6 @@ class PublishedRuns(Feed):  # type: ignore[type-arg]  # not generic at run time
 
     def item_updateddate(self, item: Run) -> Any:
         return item.published_at
-
-
-def _suspect(run: Run) -> str:
-    level = ((run.summary or {}).get("verdict") or {}).get("level")
-    return " (SUSPECT)" if level == "SUSPECT" else ""
 
 
 def _boards(request: HttpRequest, *, public: bool = False) -> list[dict[str, Any]]:
@@ -154,6 +153,11 @@ def _boards(request: HttpRequest, *, public: bool = False) -> list[dict[str, Any
         least = min([*shares, 0.99]) if shares else 0.0
         for place in board["items"]:
             place["drawn"] = _drawn(place, max(0.0, least - 0.1 * (1 - least)))
+            slug, stand_in, _ = place["provider"].partition(STAND_IN)
+            address = reverse("provider", args=[slug])
+            place["address"] = f"{address}?simulated=1" if stand_in else address
+            place["counted"] = [run for run in place["runs"] if run["used"]]
+            place["not_counted"] = [run for run in place["runs"] if not run["used"]]
         board["places"] = board.pop("items")
     return found
 

@@ -15,11 +15,12 @@ from runs import charts, lifecycle, results
 from runs.errors import QueryError
 from runs.models import Run, State
 from runs.views.runs import visible_to
-from shardagent.wire import Plan
+from shardagent.wire import Plan, Shape
 
 CURVE_POINTS = 800
 CHARTS = ("curve", "deaths", "size", "submission", "start")
 PHASES = ("create", "ready", "tti")
+SILENCE_SHOWN = 3  # times as long as an answer may take
 SEALED_KEPT_S = 3_600
 LIVE_KEPT_S = 2  # however many watch, ClickHouse is asked once
 _STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
@@ -72,7 +73,7 @@ def _curve_figure(found: Run, *, corrected: bool) -> dict[str, Any]:
     curve = results.curve(found, _step_ms(found), corrected=corrected)
     points = (curve or {}).get("points") or []
     if found.state != State.SEALED:
-        points = _settled(points, plan)
+        points = _settled(found, points)
     if not points:
         return {"why": _no_curve(found)}
     summary = found.summary or {}
@@ -82,20 +83,50 @@ def _curve_figure(found: Run, *, corrected: bool) -> dict[str, Any]:
         target=plan.target or plan.sandbox_count,
         phases=_phases(found, points[-1]["elapsed_ms"] / 1_000),
         clock_bound_us=summary.get("clock_bound_us") if corrected else None,
+        stairs=_stairs(found, plan),
         live=found.state != State.SEALED,
     )
 
 
-def _settled(points: Sequence[Mapping[str, int]], plan: Plan) -> list[Any]:
-    """A live curve as far as a probe of each Sandbox can have come in.
+def _stairs(found: Run, plan: Plan) -> list[charts.Stair]:
+    """A staircase as planned, with what was held once the Run is sealed."""
+    load = plan.load
+    if load.shape is not Shape.STAIRCASE:
+        return []
+    known = {row["step"]: row for row in (found.summary or {}).get("steps") or ()}
+    stairs = []
+    for step in range(load.steps):
+        row = known.get(step + 1, {})
+        begin, end = row.get("from_us"), row.get("to_us")
+        middle = None
+        if begin is not None and end is not None and found.t0_us is not None:
+            middle = ((begin + end) / 2 - found.t0_us) / 1e6
+        stairs.append(
+            charts.Stair(
+                from_s=step * load.step_s,
+                planned=row.get("target")
+                or -(-plan.sandbox_count * (step + 1) // load.steps),
+                held=None if middle is None else row.get("held"),
+                held_s=middle,
+            )
+        )
+    return stairs
 
-    After that proven(t) falls only because the next answers are not here yet.
+
+def _settled(found: Run, points: Sequence[Mapping[str, int]]) -> list[Any]:
+    """A live curve as far as its Sandboxes have answered.
+
+    Where many fell silent for good it goes on without them after a while.
     """
     if not points:
         return []
-    lag_ms = 1_000 * (plan.probe_interval_s + 2 * plan.flush_interval_s)
-    until = points[-1]["elapsed_ms"] - lag_ms
-    return [point for point in points if point["elapsed_ms"] <= until]
+    plan, last_ms = lifecycle.plan_of(found), points[-1]["elapsed_ms"]
+    lag_s = plan.probe_interval_s + 2 * plan.flush_interval_s
+    least_ms = last_ms - 1_000 * SILENCE_SHOWN * lag_s
+    answered_us = results.answered_until(found)
+    if answered_us is not None:
+        least_ms = max(least_ms, (answered_us - (found.t0_us or 0)) / 1_000)
+    return [point for point in points if point["elapsed_ms"] <= least_ms]
 
 
 def _deaths_figure(found: Run) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class ShardQuery:
     level: str
     attempt: int | None
     after: str | None
+    wrap: bool
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> ShardQuery:
@@ -76,6 +77,7 @@ class ShardQuery:
             level=level,
             attempt=_whole(given, "attempt"),
             after=given.get("after") or None,
+            wrap=given.get("wrap") == "1",
         )
 
 

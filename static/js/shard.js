@@ -100,14 +100,18 @@ function viewer() {
     }
   });
   form.addEventListener("change", (event) => {
-    if (!["level", "attempt"].includes(event.target.name)) return;
+    const { name } = event.target;
+    if (!["level", "attempt", "wrap"].includes(name)) return;
     const address = new URL(location.href);
-    address.hash = "";
-    for (const name of ["level", "attempt"]) {
-      if (form.elements[name]?.value) address.searchParams.set(name, form.elements[name].value);
-      else address.searchParams.delete(name);
-    }
+    if (name !== "wrap") address.hash = "";
+    const value = name === "wrap" && !event.target.checked ? "" : event.target.value;
+    if (value) address.searchParams.set(name, value);
+    else address.searchParams.delete(name);
     history.replaceState(null, "", address);
+    if (name === "wrap") {
+      view.wrap(event.target.checked);
+      return;
+    }
     view.chosen = null;
     view.current = -1;
     scroller.scrollTop = 0;
@@ -152,6 +156,7 @@ function viewer() {
   }
   part("plain").hidden = true;
   part("viewer").hidden = false;
+  if (form.elements.wrap.checked) view.wrap(true);
   look().then(toHash);
   if (box) follow(Number(place.dataset.follow));
 }
