@@ -49,7 +49,8 @@ new PerformanceObserver((list) => {
 })();
 """
 SIZES = """[...performance.getEntriesByType("navigation"),
-  ...performance.getEntriesByType("resource")].reduce((a, e) => a + e.transferSize, 0)"""
+  ...performance.getEntriesByType("resource")].reduce((sum, entry) =>
+  sum + entry.transferSize, 0)"""
 
 
 def main() -> None:

@@ -76,7 +76,8 @@ def curve_figure(
         annotation_position="top right",
         name="target",
     )
-    _name_directly(figure, direct_labels(points, top))
+    labels = direct_labels(points, top)
+    _name_directly(figure, labels)
     _stairs(figure, stairs, x[-1])
     _bands(figure, phases)
     bound = "" if clock_bound_us is None else f", ± {clock_bound_us / 1_000:.3g} ms"
@@ -86,7 +87,16 @@ def curve_figure(
     figure.update_layout(
         margin={"t": 44}, xaxis={"range": [0, x[-1]]}, yaxis={"range": [0, top]}
     )
-    return _plain(figure)
+    return _with_room(_plain(figure), labels)
+
+
+def _with_room(figure: dict[str, Any], labels: Sequence[Label]) -> dict[str, Any]:
+    """How much time each name has to itself: the page knows how wide that is."""
+    rooms = {label.name: label.room_s for label in labels}
+    for label in figure["layout"]["annotations"]:
+        if label.get("name") == "line":
+            label["room_s"] = rooms[label["text"]]
+    return figure
 
 
 def _name_directly(figure: go.Figure, labels: Sequence[Label]) -> None:
@@ -241,7 +251,7 @@ def submission_figure(
     ]
     _calm(figure, height=300, x_title="place in order of submission", y_title="ms")
     figure.update_layout(
-        margin={"t": 28},
+        margin={"t": 48},
         xaxis={"tickformat": ",d", "rangemode": "normal"},
         yaxis={
             "type": "log",

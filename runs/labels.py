@@ -22,6 +22,7 @@ class Label:
     y: float
     xanchor: str
     yanchor: str
+    room_s: float  # that it has on the axis of time
 
 
 def direct_labels(points: Sequence[Mapping[str, int]], top: float) -> list[Label]:
@@ -44,7 +45,8 @@ def _proven(points: Sequence[Mapping[str, int]], top: float) -> Label | None:
     middle = (part[0] + part[1]) // 2
     near = max(1, len(points) // 16)
     least = min(p["proven"] for p in points[max(0, middle - near) : middle + near])
-    return Label("proven", _x(points[middle]), least, "center", "top")
+    room = _x(points[part[1]]) - _x(points[part[0]])
+    return Label("proven", _x(points[middle]), least, "center", "top", room)
 
 
 def _possible(points: Sequence[Mapping[str, int]], top: float) -> Label | None:
@@ -55,7 +57,8 @@ def _possible(points: Sequence[Mapping[str, int]], top: float) -> Label | None:
         return None
     point = points[(part[0] + part[1]) // 2]
     y = (point["possible"] + point["proven"]) / 2
-    return Label("possible", _x(point), y, "center", "middle")
+    room = _x(points[part[1]]) - _x(points[part[0]])
+    return Label("possible", _x(point), y, "center", "middle", room)
 
 
 def _implied(points: Sequence[Mapping[str, int]], top: float) -> Label | None:
@@ -66,7 +69,10 @@ def _implied(points: Sequence[Mapping[str, int]], top: float) -> Label | None:
         return None
     if last["implied"] < 2 * NEAR * top:
         return None
-    return Label("implied", _x(last), last["implied"], "right", "top")
+    apart = [abs(p["implied"] - p["proven"]) >= NEAR * top for p in points]
+    begin = next((at for at in range(len(points), 0, -1) if not apart[at - 1]), 0)
+    room = _x(last) - _x(points[min(begin, len(points) - 1)])
+    return Label("implied", _x(last), last["implied"], "right", "top", room)
 
 
 def _longest(flags: Sequence[bool]) -> tuple[int, int]:

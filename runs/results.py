@@ -272,11 +272,15 @@ def shard_story(run: Run, index: int) -> list[dict[str, Any]]:
 def _shard_event_text(row: dict[str, Any]) -> str:
     said = [
         row["reason"],
-        f"{row['connections']:,} connections" if row["connections"] else None,
-        f"{row['orphans']:,} orphans" if row["orphans"] else None,
+        _count(row["connections"], "connection"),
+        _count(row["orphans"], "orphan"),
         "on its own: it heard no T_end" if row["autonomous"] else None,
     ]
     return ", ".join(part for part in said if part)
+
+
+def _count(number: int | None, noun: str) -> str | None:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}" if number else None
 
 
 def sandboxes(

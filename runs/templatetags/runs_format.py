@@ -97,9 +97,17 @@ def instant(elapsed_us: int | None) -> str:
 
 
 @register.filter
+def measured(value: float | None, unit: str) -> str:
+    """A measured value of a check with its unit; times as everywhere else."""
+    if unit == "ms":
+        return milliseconds(value)
+    return f"{figure(value)}\N{NO-BREAK SPACE}{unit}"
+
+
+@register.filter
 def words(value: object) -> str:
-    """readiness_failed → readiness failed."""
-    return str(value).replace("_", " ")
+    """readiness_failed → readiness failed; tti is an abbreviation."""
+    return "TTI" if value == "tti" else str(value).replace("_", " ")
 
 
 @register.filter
@@ -160,10 +168,12 @@ def _known(value: object) -> TypeGuard[float]:
 
 
 def _three_digits(value: float) -> str:
+    if not value:
+        return "0"
     if value >= 99.95:
         return f"{value:.0f}"
     if value >= 9.995:
         return f"{value:.1f}"
     if value >= 0.9995:
         return f"{value:.2f}"
-    return f"{value:.3g}"
+    return f"{value:#.3g}" if value >= 0.001 else f"{value:.3g}"

@@ -93,7 +93,7 @@ def provider(request: HttpRequest, slug: str) -> HttpResponse:
     for row in rows:
         by_class.setdefault(row["launch"].class_id, []).append(row)
     groups = [
-        {"said": _plan_said(plans.get(name, {})), "rows": found, "dots": _dots(found)}
+        {"said": _plan_said(plans.get(name, {})), "rows": found, **_drawing(found)}
         for name, found in by_class.items()
     ]
     name = f"{slug}{STAND_IN}" if stand_in else slug
@@ -180,22 +180,31 @@ def _drawn(place: dict[str, Any], least: float) -> dict[str, Any] | None:
     }
 
 
-def _dots(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Launches over time: left in per cent, top from 100 % down to the least held."""
-    shown = [row for row in rows if row["share"] is not None]
+def _drawing(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Launches over time: left in per cent, top from 100 % down to the least held.
+
+    An INVALID one is not drawn: our own rig cannot be ruled out.
+    """
+    shown = [
+        row
+        for row in rows
+        if row["share"] is not None and row["launch"].verdict != "INVALID"
+    ]
     if not shown:
-        return []
-    first, last = shown[0]["at"].timestamp(), shown[-1]["at"].timestamp()
-    span = max(1, last - first)
-    least = min(0.9, *(row["share"] for row in shown))
-    return [
+        return {"dots": []}
+    first, last = shown[0]["at"], shown[-1]["at"]
+    span = max(1, (last - first).total_seconds())
+    lowest = min(row["share"] for row in shown)
+    least = max(0.0, lowest - 0.25 * (1 - lowest)) if lowest < 1 else 0.9
+    dots = [
         {
-            "x": f"{4 + 92 * (row['at'].timestamp() - first) / span:.2f}%",
+            "x": f"{4 + 92 * (row['at'] - first).total_seconds() / span:.2f}%",
             "y": f"{8 + 84 * (1 - row['share']) / (1 - least):.2f}%",
             "row": row,
         }
         for row in shown
     ]
+    return {"dots": dots, "least": least, "first": first, "last": last}
 
 
 def _class_said(board: dict[str, Any]) -> str:

@@ -32,11 +32,11 @@ FILES = {
 }
 # name of the sort, heading, what it means
 COLUMNS = (
-    ("create", "create", "create sent → created"),
-    ("ready", "ready", "created → readiness command ok"),
+    ("create", "Create", "create sent → created"),
+    ("ready", "Ready", "created → readiness command ok"),
     ("tti", "TTI", "create sent → interactive"),
-    ("probe", "probes", "good and failed probes; sorts by the slowest good one"),
-    ("delay", "delay", "our own: sent − intended"),
+    ("probe", "Probes", "good and failed probes; sorts by the slowest good one"),
+    ("delay", "Delay", "our own: sent − intended"),
 )
 
 

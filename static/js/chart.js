@@ -1,5 +1,5 @@
 // Draws each [data-chart] from the figure at its address, in the page's own colours.
-import { makeRoom } from "./chart_labels.js";
+import { makeRoom, nameWhereThereIsRoom } from "./chart_labels.js";
 
 const CONFIG = { responsive: true, displayModeBar: false }; // drag zooms, double click resets
 const LOADING_LIMIT_MS = 20_000;
@@ -85,6 +85,7 @@ export async function draw(place) {
     layout.margin = { ...layout.margin, l: 44, r: 8 };
     layout.height = Math.min(layout.height ?? 300, 300);
   }
+  nameWhereThereIsRoom(place, data, layout);
   await plotly.react(place, data, layout, CONFIG);
   const moved = makeRoom(place, layout.annotations);
   if (moved) await plotly.relayout(place, { annotations: moved });

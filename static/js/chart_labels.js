@@ -5,6 +5,18 @@ const GAP_PX = 6;
 const ROW_PX = 15;
 const ROWS = 3;
 
+// Lines are named directly where their part of the plot is wide enough for the name;
+// else in the legend.
+export function nameWhereThereIsRoom(place, data, layout) {
+  const [from, to] = layout.xaxis.range ?? [0, 0];
+  const px = (place.clientWidth - layout.margin.l - layout.margin.r) / (to - from || 1);
+  layout.annotations = layout.annotations?.filter((label) => {
+    if (label.room_s === undefined || label.room_s * px > label.text.length * CHAR_PX) return true;
+    data.find((trace) => trace.name === label.text).showlegend = true;
+    return false;
+  });
+}
+
 // The annotations with room for each, or null where all had it.
 export function makeRoom(place, annotations) {
   const { xaxis } = place._fullLayout;

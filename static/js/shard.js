@@ -51,7 +51,7 @@ function viewer() {
   function say(at = -1) {
     const matches = index.match_count.toLocaleString("en");
     const where = at >= 0 ? `${(at + 1).toLocaleString("en")} of ${matches}` : `${matches} found`;
-    part("says").textContent = form.elements.q.value.trim() ? where : `${index.total.toLocaleString("en")} lines`;
+    part("says").textContent = form.elements.q.value.trim() ? where : `${index.total.toLocaleString("en")} line${index.total === 1 ? "" : "s"}`;
     part("errors").textContent = `${index.error_count.toLocaleString("en")} error${index.error_count === 1 ? "" : "s"}`;
     for (const button of place.querySelectorAll("[data-go]")) {
       button.disabled = !index[button.dataset.go.split(" ")[0]].length;

@@ -262,7 +262,7 @@ def test_runs_are_compared(page: Page, runs: str) -> None:
     page.get_by_role("button", name="Compare the chosen").click()
     expect(page.locator("h1")).to_contain_text("beside")
     expect(page.locator("[data-chart] .scatterlayer .trace")).to_have_count(2)
-    row = page.get_by_role("row", name=re.compile("^create P50"))
+    row = page.get_by_role("row", name=re.compile("^Create P50"))
     expect(row).to_contain_text("≠")
 
 
