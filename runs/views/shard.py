@@ -16,6 +16,7 @@ from django.http import (
 )
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from runs import lifecycle, results
@@ -30,6 +31,7 @@ from runs.templatetags.runs_format import (
     words,
 )
 from runs.views.runs import logs_visible_to, may_see_logs, visible_to
+from runs.views.wrong import wrong
 from shardagent.wire import Plan
 
 STRIPS_PAGE = 200
@@ -95,7 +97,8 @@ def shard(request: HttpRequest, code: str, index: int) -> HttpResponse:
         if ctx["may_see_logs"]:
             ctx |= _log_context(found, index, query)
     except ValueError as error:
-        return HttpResponseBadRequest(str(error), content_type="text/plain")
+        back = reverse("shard", args=[code, index])
+        return wrong(request, str(error), back=back, to=f"Shard {index}, unfiltered")
     ctx |= _header_context(found, index)
     ctx |= _lives_context(found, index, query, plan)
     return render(request, "runs/shard.html", ctx)

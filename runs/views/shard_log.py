@@ -13,6 +13,7 @@ from django.http import (
     JsonResponse,
 )
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET
@@ -23,6 +24,7 @@ from runs.errors import QueryError
 from runs.models import Run
 from runs.templatetags.runs_format import without_sequences
 from runs.views.runs import logs_visible_to
+from runs.views.wrong import wrong
 
 WINDOW_MAX = 1_000
 NUMBER_MAX = 10**12
@@ -74,7 +76,9 @@ def run_log(request: HttpRequest, code: str) -> HttpResponse:
     level = request.GET.get("level", "").upper()
     page = min(max(1, _whole(request, "page", lenient=True) or 1), SEARCH_PAGES_MAX)
     if level and level not in results.LOG_LEVELS:
-        return HttpResponseBadRequest("no such level", content_type="text/plain")
+        said = f"level is one of {', '.join(results.LOG_LEVELS)}"
+        back = reverse("run-log", args=[code])
+        return wrong(request, said, back=back, to="Search the logs of all Shards")
     ctx: dict[str, Any] = {
         "run": found,
         "q": q,
