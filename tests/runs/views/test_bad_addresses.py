@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from django.test import Client
 
-from tests.runs.views.conftest import MakeRun
+from runs.models import Run
+
+MakeRun = Callable[..., Run]
 
 pytestmark = pytest.mark.django_db
 
