@@ -46,7 +46,7 @@ def curve(run: Run, step_ms: int, *, corrected: bool = True) -> dict[str, Any] |
     return {
         "t0_us": found.t0_us,
         "step_ms": found.step_ms,
-        "points": [asdict(point) for point in found.points],
+        "points": [_shallow(point) for point in found.points],
     }
 
 
@@ -358,7 +358,7 @@ def _shard(
     judged: shards_query.ShardRow | None,
     state: dict[str, Any],
 ) -> dict[str, Any]:
-    row = asdict(judged) if judged else {}
+    row = _shallow(judged) if judged else {}
     row.pop("shard", None)
     outcomes = row.pop("outcomes", None) or {"pending": len(plan.sandboxes_of(index))}
     return {
@@ -376,6 +376,11 @@ def _shard(
         "log_errors": row.get("log_errors") or 0,
         "defects": row.get("defects") or 0,
     }
+
+
+def _shallow(row: Any) -> dict[str, Any]:
+    """asdict copies every value as well, which thousands of rows make felt."""
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
 def _level(run: Run, levels: dict[str, str], index: int) -> str | None:

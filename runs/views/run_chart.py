@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -14,6 +14,7 @@ from django.views.decorators.http import require_GET
 from runs import charts, lifecycle, results
 from runs.errors import QueryError
 from runs.models import Run, State
+from runs.views.packed import answer, kept
 from runs.views.runs import visible_to
 from shardagent.wire import Plan, Shape
 
@@ -22,7 +23,8 @@ CHARTS = ("curve", "deaths", "size", "submission", "start")
 PHASES = ("create", "ready", "tti")
 SILENCE_SHOWN = 3  # times as long as an answer may take
 SEALED_KEPT_S = 3_600
-LIVE_KEPT_S = 2  # however many watch, ClickHouse is asked once
+LIVE_KEPT_S = 2.0  # however many watch, ClickHouse is asked once
+LIVE_SHARE = 0.04  # of a core, at most, that drawing a large live curve may take
 _STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 
 
@@ -41,14 +43,18 @@ def run_chart(request: HttpRequest, code: str) -> HttpResponse:
     if found.t0_us is None:
         return JsonResponse({"why": _no_curve(found)})
     key = f"chart:{found.code}:{found.sealed_at_us}:{of}:{clock}:{phase}"
-    keep_s = SEALED_KEPT_S if found.state == State.SEALED else LIVE_KEPT_S
+
+    def drawn() -> tuple[dict[str, Any], float]:
+        began = time.thread_time()
+        figure = _figure(found, of, clock, phase)
+        if found.state == State.SEALED:
+            return figure, SEALED_KEPT_S
+        return figure, max(LIVE_KEPT_S, (time.thread_time() - began) / LIVE_SHARE)
+
     try:
-        figure = cache.get_or_set(
-            key, lambda: _figure(found, of, clock, phase), timeout=keep_s
-        )
+        return answer(request, kept(key, drawn))
     except QueryError:
         return JsonResponse({"why": "The curve cannot be read now; try again."})
-    return JsonResponse(figure)
 
 
 def _figure(found: Run, of: str, clock: str, phase: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.cache import cache
 from django.http import (
     Http404,
     HttpRequest,
@@ -40,6 +41,8 @@ DOWNLOAD_PAGE = 5_000
 DOWNLOAD_PAGES_MAX = 2_000
 QUERY_CHARS_MAX = 200
 FOLLOW_EVERY_MS = 2_000
+SEALED_KEPT_S = 3_600
+LIVE_KEPT_S = 5
 BAD_KINDS = ("create_failed", "readiness_failed", "dead", "orphaned", "lost")
 _HEALTH = (
     # name, label, how it reads, least top, SUSPECT above
@@ -129,13 +132,12 @@ def _header_context(found: Run, index: int) -> dict[str, Any]:
     attempts = found.attempts.filter(shard=index).select_related("host")
     ctx: dict[str, Any] = {"attempts": attempts.order_by("number")}
     try:
-        rows = results.shards(found)
+        row = next(iter(results.shards(found, index)), None)
+        known = _troubled_shards(found)
     except QueryError:
         return ctx | {"unread": True, "neighbours": {}}
-    by_index = {row["index"]: row for row in rows}
-    row = by_index.get(index)
-    troubled = [r["index"] for r in rows if _troubled(r) and r["index"] > index]
-    before = [r["index"] for r in rows if _troubled(r) and r["index"] < index]
+    troubled = [at for at in known if at > index]
+    before = [at for at in known if at < index]
     tripped = [f for f in results.findings(found) if index in (f["shards"] or ())]
     return ctx | {
         "shard": row,
@@ -291,6 +293,17 @@ def _log_text(
             return
         page = _log_page(found, index, query, page["next"], DOWNLOAD_PAGE)
     yield f"… cut after {DOWNLOAD_PAGES_MAX * DOWNLOAD_PAGE:,} lines\n"
+
+
+def _troubled_shards(found: Run) -> list[int]:
+    """Shards with anything amiss; of a sealed Run they do not change."""
+    keep_s = SEALED_KEPT_S if found.state == State.SEALED else LIVE_KEPT_S
+    key = f"troubled:{found.code}:{found.sealed_at_us}"
+    known: list[int] | None = cache.get(key)
+    if known is None:
+        known = [row["index"] for row in results.shards(found) if _troubled(row)]
+        cache.set(key, known, keep_s)
+    return known
 
 
 def _troubled(row: Mapping[str, Any]) -> bool:

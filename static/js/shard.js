@@ -157,7 +157,8 @@ function viewer() {
   part("plain").hidden = true;
   part("viewer").hidden = false;
   if (form.elements.wrap.checked) view.wrap(true);
-  look().then(toHash);
+  if (!location.hash.startsWith("#L")) view.blocks.line(0); // while the index is on its way
+  look({ keep: true }).then(toHash);
   if (box) follow(Number(place.dataset.follow));
 }
 

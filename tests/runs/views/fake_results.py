@@ -91,9 +91,9 @@ def causes(run: Any) -> Any:
     ]
 
 
-def shards(run: Any) -> Any:
+def shards(run: Any, only: int | None = None) -> Any:
     found = []
-    for index in range(run.plan["shard_count"]):
+    for index in range(run.plan["shard_count"]) if only is None else [only]:
         fates = [o for s, (o, _, _) in FATES.items() if s // PER_SHARD == index]
         names = "success partial readiness_failed failed unobserved not_attempted"
         outcomes = {name: fates.count(name) for name in names.split()}
