@@ -45,9 +45,12 @@ _ENDED = ("failed", "dead")
 @require_GET
 def live(request: HttpRequest, code: str) -> HttpResponse:
     """What changes: the head of the page as HTML, the grid as letters. With an ETag."""
-    found = get_object_or_404(visible_to(request), code=code)
-    key = f"live:{found.pk}:{found.state}"
-    return answer(request, kept(key, lambda: (_told(found), KEPT_S)))
+    known = get_object_or_404(visible_to(request).only("pk", "state"), code=code)
+
+    def told() -> tuple[dict[str, Any], float]:
+        return _told(Run.objects.get(pk=known.pk)), KEPT_S
+
+    return answer(request, kept(f"live:{known.pk}:{known.state}", told))
 
 
 def _told(found: Run) -> dict[str, Any]:
