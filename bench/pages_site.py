@@ -20,7 +20,7 @@ from shardagent import zstd
 from shardagent.wire import Plan, segment_key
 
 SEALED, LIVE = "bench-sealed", "bench-live"
-SEGMENTS_PER_SHARD = 3
+SEGMENTS_PER_SHARD = 1
 SHARDS_PER_HOST = 100
 SEGMENT_LINES = 10_000
 NEEDLE = "the needle"

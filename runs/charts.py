@@ -70,6 +70,8 @@ def curve_figure(
             "click": f"{rows}?alive={trace.name}&at_ms=",
         }
     labels = direct_labels(points, top)
+    if stairs:  # what each step held stands where the name of proven would
+        labels = [label for label in labels if label.name != "proven"]
     named = {label.name for label in labels}
     for trace in figure.data:  # what is not named directly is in the legend
         trace.showlegend = trace.name not in named
@@ -84,7 +86,9 @@ def curve_figure(
     x_title = f"s since T0{bound}{upto}"
     _calm(figure, height=380, x_title=x_title, y_title="sandboxes")
     figure.update_layout(
-        margin={"t": 44}, xaxis={"range": [0, x[-1]]}, yaxis={"range": [0, top]}
+        margin={"t": 76 if stairs else 44},
+        xaxis={"range": [0, x[-1]]},
+        yaxis={"range": [0, top]},
     )
     return _with_room(_plain(figure), labels)
 
@@ -128,7 +132,7 @@ def _stairs(figure: go.Figure, stairs: Sequence[Stair], end_s: float) -> None:
         y=[stair.held for stair in held],
         text=[f"{stair.held:,}" for stair in held],
         textposition="bottom center",
-        name="held at this step",
+        name="held",
         mode="markers+text",
         marker={"size": 7, "symbol": "diamond"},
         cliponaxis=False,

@@ -43,6 +43,10 @@ QUERY_CHARS_MAX = 200
 FOLLOW_EVERY_MS = 2_000
 SEALED_KEPT_S = 3_600
 LIVE_KEPT_S = 5
+# What shard.js imports, so that a browser need not find out one after another.
+SCRIPTS = tuple(
+    f"js/{name}.js" for name in "log_view heights log_blocks log_line ansi".split()
+)
 BAD_KINDS = ("create_failed", "readiness_failed", "dead", "orphaned", "lost")
 _HEALTH = (
     # name, label, how it reads, least top, SUSPECT above
@@ -96,6 +100,7 @@ def shard(request: HttpRequest, code: str, index: int) -> HttpResponse:
     try:
         query = ShardQuery.parse(request.GET.dict())
         ctx = {"run": found, "plan": plan, "index": index, "query": query}
+        ctx["scripts"] = SCRIPTS
         ctx["may_see_logs"] = may_see_logs(request, found)
         if ctx["may_see_logs"]:
             ctx |= _log_context(found, index, query)
