@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import Any
 
 from django.http import (
@@ -21,11 +22,13 @@ from django.views.decorators.http import require_GET
 from runs import lifecycle, results
 from runs.clickhouse.logs import LogView
 from runs.errors import QueryError
-from runs.models import Run
+from runs.models import Run, State
 from runs.templatetags.runs_format import without_sequences
+from runs.views.packed import answer, kept
 from runs.views.runs import logs_visible_to
 from runs.views.wrong import wrong
 
+SEALED_KEPT_S = 3_600
 WINDOW_MAX = 1_000
 NUMBER_MAX = 10**12
 QUERY_CHARS_MAX = 200
@@ -40,17 +43,22 @@ def shard_log_index(request: HttpRequest, code: str, index: int) -> HttpResponse
     found = _run_of(request, code, index)
     try:
         view = _view(request, index)
-        told = results.log_index(
-            found,
-            view,
-            q=request.GET.get("q", "")[:QUERY_CHARS_MAX],
-            number=_whole(request, "number"),
-        )
+        q = request.GET.get("q", "")[:QUERY_CHARS_MAX]
+        number = _whole(request, "number")
+
+        def told() -> tuple[Any, float]:
+            found_there = results.log_index(found, view, q=q, number=number)
+            return found_there, SEALED_KEPT_S
+
+        if found.state != State.SEALED:
+            return JsonResponse(told()[0])
+        said = sha256(repr((view, q, number)).encode()).hexdigest()
+        key = f"log-index:{found.code}:{found.sealed_at_us}:{said}"
+        return answer(request, kept(key, told))
     except ValueError as error:
         return HttpResponseBadRequest(str(error), content_type="text/plain")
     except QueryError:
         return JsonResponse({"why": "The log cannot be read now."}, status=503)
-    return JsonResponse(told)
 
 
 @require_GET

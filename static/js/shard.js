@@ -43,6 +43,7 @@ function viewer() {
     view.query = q;
     if (keep) view.grow(index);
     else view.reset(index);
+    show();
     part("none").hidden = index.total > 0;
     scroller.hidden = index.total === 0;
     say();
@@ -154,9 +155,13 @@ function viewer() {
     }
     setTimeout(() => follow(every), every);
   }
-  part("plain").hidden = true;
-  part("viewer").hidden = false;
-  if (form.elements.wrap.checked) view.wrap(true);
+  // The lines that the page came with stay until the viewer has some of its own.
+  function show() {
+    if (!part("viewer").hidden) return;
+    part("plain").hidden = true;
+    part("viewer").hidden = false;
+    if (form.elements.wrap.checked) view.wrap(true);
+  }
   if (!location.hash.startsWith("#L")) view.blocks.line(0); // while the index is on its way
   look({ keep: true }).then(toHash);
   if (box) follow(Number(place.dataset.follow));
