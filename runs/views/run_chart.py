@@ -24,6 +24,7 @@ PHASES = ("create", "ready", "tti")
 SILENCE_SHOWN = 3  # times as long as an answer may take
 SEALED_KEPT_S = 3_600
 LIVE_KEPT_S = 2.0  # however many watch, ClickHouse is asked once
+LIVE_KEPT_S_MAX = 10.0  # an older one would not be live
 LIVE_SHARE = 0.02  # of the time, at most, that drawing a large live curve may take
 _STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 
@@ -50,12 +51,20 @@ def run_chart(request: HttpRequest, code: str) -> HttpResponse:
         figure = _figure(Run.objects.get(pk=found.pk), of, clock, phase)
         if found.state == State.SEALED:
             return figure, SEALED_KEPT_S
-        return figure, max(LIVE_KEPT_S, (time.monotonic() - began) / LIVE_SHARE)
+        return figure, live_kept_s(figure, time.monotonic() - began)
 
     try:
         return answer(request, kept(key, drawn))
     except QueryError:
         return JsonResponse({"why": "The curve cannot be read now; try again."})
+
+
+def live_kept_s(figure: Mapping[str, Any], took_s: float) -> float:
+    """How long a live figure is handed out, by what it cost; a reason why there is
+    none not for long: there may be one the next moment."""
+    if "why" in figure:
+        return LIVE_KEPT_S
+    return min(max(LIVE_KEPT_S, took_s / LIVE_SHARE), LIVE_KEPT_S_MAX)
 
 
 def _figure(found: Run, of: str, clock: str, phase: str) -> dict[str, Any]:

@@ -57,10 +57,16 @@ export class LogView {
     this.rowCount = row;
     this.heights = (this.wrapped && known) || new Heights(row, ROW_PX);
     this.inner.classList.toggle("is-wrapped", this.wrapped);
-    this.inner.style.height = `${this.heights.total}px`;
+    this.fit();
     for (const element of this.rows.values()) element.remove();
     this.rows.clear();
     this.draw();
+  }
+
+  // A short log needs no tall window.
+  fit() {
+    this.inner.style.height = `${this.heights.total}px`;
+    this.scroller.style.maxHeight = `${this.heights.total + 2 * ROW_PX}px`;
   }
 
   // Long lines over several rows; the line at the top stays there.
@@ -162,7 +168,7 @@ export class LogView {
     }
     if (!grown) return;
     for (const [row, element] of this.rows) element.style.top = `${this.heights.top(row)}px`;
-    this.inner.style.height = `${this.heights.total}px`;
+    this.fit();
     if (above) this.scroller.scrollTop = top + above;
   }
 

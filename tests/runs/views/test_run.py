@@ -14,6 +14,7 @@ from django.utils import timezone
 from runs import results
 from runs.errors import QueryError
 from runs.models import Run
+from runs.views import run_chart
 
 MakeRun = Callable[..., Run]
 
@@ -253,3 +254,18 @@ def test_the_stand_in_is_asked_like_the_real_thing(record: ModuleType) -> None:
             continue
         asked = inspect.signature(fake).parameters
         assert set(asked) <= set(inspect.signature(real).parameters), name
+
+
+@pytest.mark.parametrize(
+    ("figure", "took_s", "kept_s"),
+    [
+        ({"why": "The curve begins with the burst."}, 1.0, 2.0),
+        ({"data": []}, 0.01, 2.0),
+        ({"data": []}, 0.1, 5.0),
+        ({"data": []}, 3.0, 10.0),
+    ],
+)
+def test_a_dear_live_curve_is_drawn_less_often_and_never_waited_for(
+    figure: dict[str, Any], took_s: float, kept_s: float
+) -> None:
+    assert run_chart.live_kept_s(figure, took_s) == pytest.approx(kept_s)
