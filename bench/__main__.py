@@ -79,12 +79,36 @@ def fairness(quick: bool) -> Iterator[Row]:
         yield Row(name, row["p99_ms"], "ms", aim)
 
 
+def pages(quick: bool) -> Iterator[Row]:
+    count, lines = (10_000, 20_000) if quick else (100_000, 100_000)
+    found = _part(
+        *("bench.pages", "--sandboxes", str(count), "--lines", str(lines)),
+        *("--watch-s", "8" if quick else "20"),
+    )
+    run, log = f"Run page of {count:,}", f"log page of {lines:,} lines"
+    yield Row(f"{run}: first load", found["run_kb"], "KB", 700)
+    yield Row(f"{run}: again", found["run_again_kb"], "KB")
+    yield Row(f"{run}: LCP, site just up", found["run_lcp_first_ms"], "ms", 1_500)
+    yield Row(f"{run}: LCP, P50 of 5", found["run_lcp_ms"], "ms", 1_500)
+    yield Row(f"{run}: every chart drawn", found["run_drawn_ms"], "ms")
+    yield Row(f"{run}: layout shift", found["shift"], "", 0.02)
+    yield Row(f"{log}: painted first", found["log_first_ms"], "ms", 1_000)
+    yield Row(f"{log}: painted, P50", found["log_ms"], "ms", 1_000)
+    yield Row(f"{log}: all in the viewer, P50", found["log_viewer_ms"], "ms")
+    yield Row(f"{log}: find in all", found["log_find_ms"], "ms", 1_000)
+    each = "live page: site's CPU a viewer and second"
+    yield Row(f"{each}, {found['viewers']}", found["live_cpu_ms_each"], "ms", 5)
+    yield Row(f"{each}, one more", found["live_cpu_ms_more"], "ms", 5)
+    yield Row(f"{each}, alone", found["live_cpu_ms_alone"], "ms")
+
+
 PARTS: tuple[Callable[[bool], Iterator[Row]], ...] = (
     agent,
     coverage,
     ingest,
     rebuild,
     fairness,
+    pages,
 )
 
 

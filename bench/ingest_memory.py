@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -39,7 +40,7 @@ def main() -> None:
 
 def measure(plan: Plan, written: list[Written]) -> dict[str, object]:
     from runs import ingest
-    from runs.models import Run, Segment, State
+    from runs.models import Run, State
 
     run = Run.objects.create(
         code=CODE,
@@ -48,23 +49,7 @@ def measure(plan: Plan, written: list[Written]) -> dict[str, object]:
         state=State.HOLDING,
         t0_us=T0_US,
     )
-    Segment.objects.bulk_create(
-        (
-            Segment(
-                run=run,
-                shard=one.shard,
-                attempt=0,
-                kind="events",
-                seq=one.seq,
-                sha256=one.sha256,
-                bytes=one.bytes,
-                events=one.events,
-                reported_at_us=T0_US,
-            )
-            for one in sorted(written, key=lambda one: (one.seq, one.shard))
-        ),
-        batch_size=5_000,
-    )
+    report(run, written)
     settle()
     total = sum(one.events for one in written)
     began = time.monotonic()
@@ -87,6 +72,29 @@ def measure(plan: Plan, written: list[Written]) -> dict[str, object]:
         "events_per_s": round(total / took),
         "outcomes": run.live["outcomes"],
     }
+
+
+def report(run: Any, written: list[Written]) -> None:
+    """Enter the segments into the ledger, as heartbeats of agents would."""
+    from runs.models import Segment
+
+    Segment.objects.bulk_create(
+        (
+            Segment(
+                run=run,
+                shard=one.shard,
+                attempt=0,
+                kind="events",
+                seq=one.seq,
+                sha256=one.sha256,
+                bytes=one.bytes,
+                events=one.events,
+                reported_at_us=T0_US,
+            )
+            for one in sorted(written, key=lambda one: (one.seq, one.shard))
+        ),
+        batch_size=5_000,
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from runs.labels import Label, direct_labels
+
 BAND_COLOUR = "rgba(128,128,128,0.06)"
+HEADROOM = 1.1  # of what is drawn: room for the target's name above its line
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,19 @@ class Phase:
     to_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Stair:
+    """A step of a staircase: so many are planned from then on; Held where known.
+
+    s since T0; held_s is the middle of the time for which it was held.
+    """
+
+    from_s: float
+    planned: int
+    held: int | None = None
+    held_s: float | None = None
+
+
 def curve_figure(
     points: Sequence[Mapping[str, int]],
     *,
@@ -29,6 +45,7 @@ def curve_figure(
     target: int,
     phases: Sequence[Phase],
     clock_bound_us: int | None,
+    stairs: Sequence[Stair] = (),
     live: bool = False,
     verdict: str = "",
 ) -> dict[str, Any]:
@@ -39,7 +56,8 @@ def curve_figure(
     verdict: the word that a picture of a doubtful Run carries wherever it is taken.
     """
     x = [point["elapsed_ms"] / 1_000 for point in points]
-    bound = "" if clock_bound_us is None else f" ± {clock_bound_us / 1_000:.3g} ms"
+    names = ("implied", "possible", "proven")
+    top = HEADROOM * max(target, *(p[name] for p in points for name in names))
     figure = go.Figure(
         [
             _line("implied", x, [p["implied"] for p in points], dash="dot", width=1),
@@ -47,25 +65,84 @@ def curve_figure(
             _line("proven", x, [p["proven"] for p in points], width=2.5, fill=True),
         ]
     )
-    figure.add_hline(
-        y=target,
-        line_width=1,
-        annotation_text=f"target {target:,}",
-        annotation_position="bottom right",
-        name="target",
-    )
     for trace in figure.data:
         trace.customdata = [f"{p['elapsed_ms']}" for p in points]
         trace.meta = {
             "token": trace.name,
             "click": f"{rows}?alive={trace.name}&at_ms=",
         }
-    _bands(figure, phases)
+    labels = direct_labels(points, top)
+    if stairs:  # what each step held stands where the name of proven would
+        labels = [label for label in labels if label.name != "proven"]
+    named = {label.name for label in labels}
+    for trace in figure.data:  # what is not named directly is in the legend
+        trace.showlegend = trace.name not in named
+    _stairs(figure, stairs, x[-1])
+    line, name = _level(target, f"target {target:,}", right=True)
+    figure.update_layout(
+        shapes=[line, *_bands(phases)],
+        annotations=[name, *_band_names(phases), *_line_names(labels)],
+    )
+    bound = "" if clock_bound_us is None else f", ± {clock_bound_us / 1_000:.3g} ms"
     upto = ", as far as probes have confirmed" if live else ""
     doubt = f" · {verdict}: our own rig may have had a part in it" if verdict else ""
     x_title = f"s since T0{bound}{upto}{doubt}"
     _calm(figure, height=380, x_title=x_title, y_title="sandboxes")
-    return _plain(figure)
+    figure.update_layout(
+        margin={"t": 76 if stairs else 44},
+        xaxis={"range": [0, x[-1]]},
+        yaxis={"range": [0, top]},
+    )
+    return _with_room(_plain(figure), labels)
+
+
+def _with_room(figure: dict[str, Any], labels: Sequence[Label]) -> dict[str, Any]:
+    """How much time each name has to itself: the page knows how wide that is."""
+    rooms = {label.name: label.room_s for label in labels}
+    for label in figure["layout"]["annotations"]:
+        if label.get("name") == "line":
+            label["room_s"] = rooms[label["text"]]
+    return figure
+
+
+def _line_names(labels: Sequence[Label]) -> list[dict[str, Any]]:
+    return [
+        {
+            "text": label.name,
+            "name": "line",
+            "x": label.x_s,
+            "y": label.y,
+            "xanchor": label.xanchor,
+            "yanchor": label.yanchor,
+            "yshift": -4 if label.yanchor == "top" else 0,
+            "showarrow": False,
+        }
+        for label in labels
+    ]
+
+
+def _stairs(figure: go.Figure, stairs: Sequence[Stair], end_s: float) -> None:
+    """The planned staircase, and what was held at each step of it."""
+    if not stairs:
+        return
+    x = [*(stair.from_s for stair in stairs), max(end_s, stairs[-1].from_s)]
+    planned = [*(stair.planned for stair in stairs), stairs[-1].planned]
+    line = _line("planned", x, planned, width=1, dash="dash")
+    line.meta = {"token": "target"}
+    held = [stair for stair in stairs if stair.held is not None]
+    marks = go.Scatter(
+        x=[stair.held_s for stair in held],
+        y=[stair.held for stair in held],
+        text=[f"{stair.held:,}" for stair in held],
+        textposition="bottom center",
+        name="held",
+        mode="markers+text",
+        marker={"size": 7, "symbol": "diamond"},
+        cliponaxis=False,
+        meta={"token": "ink"},
+        hovertemplate="%{y:,}<extra>held at this step</extra>",
+    )
+    figure.add_traces([line, marks] if held else [line])
 
 
 def deaths_figure(
@@ -98,7 +175,7 @@ def deaths_figure(
             for before, at in zip(x, x[1:], strict=False)
         ]
         trace.meta = {"token": "failed", "click": f"{rows}?died_ms="}
-    _bands(figure, phases)
+    figure.update_layout(shapes=_bands(phases), annotations=_band_names(phases))
     _calm(figure, height=200, x_title="s since T0", y_title="deaths")
     return _plain(figure)
 
@@ -131,7 +208,7 @@ def size_figure(
                 line_width=1,
                 line_dash="dot",
                 name="mark",
-                annotation={"text": name, "yref": "paper", "y": 1},
+                annotation={"text": name, "yref": "paper", "y": 1, "name": "mark"},
                 annotation_position="top",
             )
             # On a log axis an annotation is placed by the logarithm, a line is not.
@@ -139,7 +216,7 @@ def size_figure(
     _calm(figure, height=300, x_title="ms, log scale", y_title="sandboxes")
     figure.update_layout(
         showlegend=False,
-        margin={"t": 28},
+        margin={"t": 48},
         xaxis={"type": "log", **_log_ticks(x[0], x[-1])},
         hovermode="x",
     )
@@ -178,7 +255,7 @@ def submission_figure(
     ]
     _calm(figure, height=300, x_title="place in order of submission", y_title="ms")
     figure.update_layout(
-        margin={"t": 28},
+        margin={"t": 48},
         xaxis={"tickformat": ",d", "rangemode": "normal"},
         yaxis={
             "type": "log",
@@ -224,13 +301,9 @@ def start_figure(
         ]
     )
     if suspect_ms is not None:
-        figure.add_hline(
-            y=suspect_ms,
-            line_width=1,
-            annotation_text=f"SUSPECT above {suspect_ms:.3g} ms (delay)",
-            annotation_position="top left",
-            name="target",
-        )
+        said = f"SUSPECT above {suspect_ms:.3g} ms (delay)"
+        line, name = _level(suspect_ms, said, right=False)
+        figure.update_layout(shapes=[line], annotations=[name])
     _calm(figure, height=260, x_title="Shard", y_title="ms")
     figure.update_layout(margin={"t": 40}, yaxis={"tickformat": None})
     return _plain(figure)
@@ -344,25 +417,49 @@ def _log_ticks(least: float, most: float) -> dict[str, Any]:
     return {"tickvals": values, "ticktext": [f"{value:,g}" for value in values]}
 
 
-def _bands(figure: go.Figure, phases: Sequence[Phase]) -> None:
-    for place, phase in enumerate(phases):
-        figure.add_vrect(
-            x0=phase.from_s,
-            x1=phase.to_s,
-            fillcolor=BAND_COLOUR if place % 2 else "rgba(0,0,0,0)",
-            line_width=0,
-            layer="below",
-            annotation={
-                "text": phase.name,
-                "x": phase.from_s,
-                "xanchor": "left",
-                "xref": "x",
-                "y": 1,
-                "yref": "paper",
-                "yanchor": "bottom",
-                "showarrow": False,
-            },
-        )
+# plotly's add_hline and add_vrect do the same at many times the cost.
+def _level(
+    y: float, text: str, *, right: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A line over the whole width, and its name above one end of it."""
+    line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "y0": y, "y1": y}
+    side = {"x": 1, "xanchor": "right"} if right else {"x": 0, "xanchor": "left"}
+    name = {"text": text, "xref": "x domain", "y": y, "yanchor": "bottom", **side}
+    return line | {"name": "target", "line": {"width": 1}}, name | {"showarrow": False}
+
+
+def _bands(phases: Sequence[Phase]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "rect",
+            "x0": phase.from_s,
+            "x1": phase.to_s,
+            "yref": "y domain",
+            "y0": 0,
+            "y1": 1,
+            "fillcolor": BAND_COLOUR,
+            "line": {"width": 0},
+            "layer": "below",
+        }
+        for phase in phases[1::2]
+    ]
+
+
+def _band_names(phases: Sequence[Phase]) -> list[dict[str, Any]]:
+    return [
+        {
+            "text": phase.name,
+            "name": "phase",
+            "x": phase.from_s,
+            "xanchor": "left",
+            "xref": "x",
+            "y": 1,
+            "yref": "paper",
+            "yanchor": "bottom",
+            "showarrow": False,
+        }
+        for phase in phases
+    ]
 
 
 def _plain(figure: go.Figure) -> dict[str, Any]:

@@ -13,7 +13,13 @@ import numpy as np
 
 from runs.ranking import resampled
 from runs.statistics import HOSTS_FOR_INTERVAL_MIN
-from runs.templatetags.runs_format import microseconds, percent, thousands
+from runs.templatetags.runs_format import (
+    duration,
+    microseconds,
+    percent,
+    thousands,
+    words,
+)
 
 RUNS_MIN, RUNS_MAX = 2, 6
 PHASES = ("create", "ready", "tti", "probe", "destroy")
@@ -39,9 +45,33 @@ def plan_differences(plans: Sequence[Json]) -> list[dict[str, Any]]:
     for name in names:
         values = [plan.get(name) for plan in flat]
         if any(value != values[0] for value in values):
-            said = ["–" if value in (None, "") else str(value) for value in values]
-            found.append({"name": name, "values": said})
+            found.append(
+                {"name": _field(name), "values": [_said(name, v) for v in values]}
+            )
     return found
+
+
+def _field(name: str) -> str:
+    """load.stagger_us → load: stagger."""
+    bare = name.removesuffix("_us").removesuffix("_ms").removesuffix("_s")
+    return words(bare).replace(".", ": ")
+
+
+def _said(name: str, value: Any) -> str:
+    """A Plan's value as pages say it: times with their unit, switches in words."""
+    if value in (None, ""):
+        return "–"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (list, tuple)):
+        return " ".join(str(part) for part in value)
+    if not isinstance(value, int | float):
+        return str(value)
+    if name.endswith("_us"):
+        return microseconds(value)
+    if name.endswith("_s"):
+        return duration(value)
+    return thousands(value) if value == round(value) else f"{value:g}"
 
 
 def held_rows(runs: Sequence[Json]) -> list[dict[str, Any]]:
@@ -84,7 +114,7 @@ def latency_rows(tables: Sequence[Json], codes: Sequence[str]) -> list[dict[str,
                     zip(codes, values, bounds, strict=True)
                 )
             ]
-            name = f"{phase} {quantile.split('_')[0].upper()}"
+            name = f"{words(phase)} {quantile.split('_')[0].upper()}"
             rows.append({"name": name, "phase": phase, "cells": cells})
     return rows
 

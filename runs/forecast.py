@@ -80,7 +80,7 @@ def lines(plan: Plan) -> list[Line]:
         ),
         Line(
             "Cost",
-            "" if cost is None else f"about ${cost:,.2f}",
+            "" if cost is None else f"about ${cost:,.2f}" if cost else "nothing",
             _cost_formula(plan),
             "no price is published",
         ),

@@ -20,10 +20,10 @@ from shardagent.errors import ConfigError
 from shardagent.wire import Plan, Shape
 
 _SHAPE_LABELS = {
-    Shape.BURST: "burst (all at T0)",
-    Shape.STAGGERED: "staggered (one every few ms)",
-    Shape.SEQUENTIAL: "sequential (one at a time)",
-    Shape.STAIRCASE: "staircase (steps, each held)",
+    Shape.BURST: "burst: all at T0",
+    Shape.STAGGERED: "staggered: one every few ms",
+    Shape.SEQUENTIAL: "sequential: one at a time",
+    Shape.STAIRCASE: "staircase: steps, each held",
 }
 NUMBERS = (
     "sandbox_count",
@@ -76,7 +76,7 @@ def _number(label: str, help_text: str = "", placeholder: str = "") -> forms.Cha
 
 
 def _providers() -> list[tuple[str, str]]:
-    return [(slug, f"{slug} ({_title(slug)})") for slug in _in_order()]
+    return [(slug, f"{slug}: {_title(slug)}") for slug in _in_order()]
 
 
 def _in_order() -> list[str]:

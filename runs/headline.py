@@ -51,6 +51,20 @@ def headline(run: Json) -> str:
     )
 
 
+def qualifiers(run: Json) -> list[str]:
+    """The words without which the number must not be shown, wherever it is."""
+    if run["state"] != "sealed":
+        return []
+    level = run["verdict"]["level"]
+    return [level] * (level == "SUSPECT") + list(run["labels"])
+
+
+def qualified(run: Json) -> str:
+    """The headline where only text can stand: with its qualifiers."""
+    words = qualifiers(run)
+    return headline(run) + (f" ({', '.join(words)})" if words else "")
+
+
 def beneath(run: Json) -> str:
     """The line under the headline: what it is measured against."""
     held, target = run["held"], run["plan"]["target"]
@@ -65,7 +79,12 @@ def beneath(run: Json) -> str:
     short = target - held["proven"]
     if short <= 0:
         return f"The target of {thousands(target)} was held."
-    return f"The target of {thousands(target)} was missed by {thousands(short)}."
+    said = f"The target of {thousands(target)} was missed by {thousands(short)}"
+    peak = run["peak"] or {}
+    if peak.get("proven") is None or peak.get("elapsed_ms") is None:
+        return f"{said}."
+    at = seconds(peak["elapsed_ms"] / 1e3)
+    return f"{said}; the peak was {thousands(peak['proven'])}, at {at}."
 
 
 def figures(run: Json) -> list[dict[str, str]]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from runs.models import Run, State
+from runs.models import EndReason, Run, State
 from runs.plan import ranked_faults, read_plan
 from runs.ranking import WINDOW_DAYS, Board, Launch, Place, boards, class_of
 
 LAUNCHES_MAX = 10_000
+STAND_IN = " (simulated)"  # after the vendor's name, where it was not the vendor
 BARRING_LABELS = ("quota-bound", "answers on demand", "stand-in")
 
 
@@ -58,7 +60,7 @@ def board_json(board: Board, plans: dict[str, dict[str, Any]]) -> dict[str, Any]
                         "state": x.state,
                         "verdict": x.verdict,
                         "used": x.used,
-                        "barred": list(x.barred),
+                        "why": list(x.why),
                         "share_held": None if x.held is None else x.share_held,
                         "day": x.day,
                     }
@@ -87,10 +89,20 @@ def public_board(shown: dict[str, Any], published: set[str]) -> dict[str, Any]:
         if not known:
             hidden += place["launched"]
             continue
+        rest = [run for run in place["runs"] if run["code"] not in published]
         items.append(
-            {**place, "runs": known, "unpublished": place["launched"] - len(known)}
+            {
+                **place,
+                "runs": known,
+                "unpublished": len(rest),
+                "unpublished_why": dict(Counter(_said(run) for run in rest)),
+            }
         )
     return {**shown, "items": items, "hidden": hidden}
+
+
+def _said(run: dict[str, Any]) -> str:
+    return "counts" if run["used"] else run["why"][0]
 
 
 def published_codes() -> set[str]:
@@ -98,13 +110,15 @@ def published_codes() -> set[str]:
     return set(rows.values_list("code", flat=True)[:LAUNCHES_MAX])
 
 
-def history(provider: str, *, public: bool) -> list[dict[str, Any]]:
+def history(provider: str, *, public: bool, stand_in: bool) -> list[dict[str, Any]]:
     """Every ranked launch at a Provider, oldest first, whatever became of it."""
     rows = Run.objects.filter(ranked=True, provider=provider, launched_at__isnull=False)
     if public:
         rows = rows.filter(published_at__isnull=False)
     found = []
     for run in rows.order_by("launched_at")[:LAUNCHES_MAX]:
+        if (_shown(run) != run.provider) != stand_in:
+            continue
         launch = _launch(run)
         share = None if launch.held is None else launch.share_held
         found.append(
@@ -146,6 +160,7 @@ def _launch(run: Run) -> Launch:
         harness=outcomes.get("unobserved", 0) + outcomes.get("not_attempted", 0),
         tti_p99_us=tti.get("p99_us"),
         barred=_barred(run, summary.get("labels", [])),
+        ended=run.end_reason if run.end_reason != EndReason.COMPLETED else "",
         cpus=observed.get("cpus"),
         memory_bytes=observed.get("memory_bytes"),
         connect_us=observed.get("connect_us"),
@@ -156,7 +171,7 @@ def _launch(run: Run) -> Launch:
 def _shown(run: Run) -> str:
     """A stand-in never shares a place with the vendor itself."""
     if run.provider != "sim" and run.simulated:
-        return f"{run.provider} (simulated)"
+        return f"{run.provider}{STAND_IN}"
     return run.provider
 
 

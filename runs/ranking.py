@@ -64,16 +64,27 @@ class Launch:
     cpus: float | None = None  # observed in its sandboxes; None where none said so
     memory_bytes: int | None = None
     connect_us: int | None = None  # one round trip to the Provider
+    ended: str = ""  # aborted or failed, where it was cut short
 
     @property
     def used(self) -> bool:
         """Counts for its Provider's place."""
-        return (
-            self.verdict == "VALID"
-            and self.held is not None
-            and not self.barred
-            and self.harness <= HARNESS_SHARE_MAX * self.target
-        )
+        return not self.why
+
+    @property
+    def why(self) -> tuple[str, ...]:
+        """Every reason for which it does not count; none where it does."""
+        if self.state != "sealed":
+            return ("not sealed yet",)
+        found = [] if self.verdict == "VALID" else [self.verdict or "not judged"]
+        if self.held is None:
+            found.append(f"{self.ended or 'ended'} before a hold was measured")
+        if self.harness > HARNESS_SHARE_MAX * self.target:
+            found.append(
+                f"our own harness lost {self.harness:,} of {self.target:,} "
+                f"(more than {HARNESS_SHARE_MAX:.0%})".replace("%", " %")
+            )
+        return (*found, *self.barred)
 
     @property
     def observed(self) -> bool:

@@ -46,8 +46,13 @@ def curve(run: Run, step_ms: int, *, corrected: bool = True) -> dict[str, Any] |
     return {
         "t0_us": found.t0_us,
         "step_ms": found.step_ms,
-        "points": [asdict(point) for point in found.points],
+        "points": [_shallow(point) for point in found.points],
     }
+
+
+def answered_until(run: Run) -> int | None:
+    """Until when a live Run's Sandboxes have answered, µs on its clock."""
+    return curves.answered_until(facts_of(run))
 
 
 def deaths(run: Run, step_ms: int) -> list[dict[str, int]]:
@@ -267,11 +272,15 @@ def shard_story(run: Run, index: int) -> list[dict[str, Any]]:
 def _shard_event_text(row: dict[str, Any]) -> str:
     said = [
         row["reason"],
-        f"{row['connections']:,} connections" if row["connections"] else None,
-        f"{row['orphans']:,} orphans" if row["orphans"] else None,
+        _count(row["connections"], "connection"),
+        _count(row["orphans"], "orphan"),
         "on its own: it heard no T_end" if row["autonomous"] else None,
     ]
     return ", ".join(part for part in said if part)
+
+
+def _count(number: int | None, noun: str) -> str | None:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}" if number else None
 
 
 def sandboxes(
@@ -349,7 +358,7 @@ def _shard(
     judged: shards_query.ShardRow | None,
     state: dict[str, Any],
 ) -> dict[str, Any]:
-    row = asdict(judged) if judged else {}
+    row = _shallow(judged) if judged else {}
     row.pop("shard", None)
     outcomes = row.pop("outcomes", None) or {"pending": len(plan.sandboxes_of(index))}
     return {
@@ -367,6 +376,11 @@ def _shard(
         "log_errors": row.get("log_errors") or 0,
         "defects": row.get("defects") or 0,
     }
+
+
+def _shallow(row: Any) -> dict[str, Any]:
+    """asdict copies every value as well, which thousands of rows make felt."""
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
 def _level(run: Run, levels: dict[str, str], index: int) -> str | None:

@@ -123,9 +123,16 @@ CHECKS: tuple[Check, ...] = (
         "demand against the Provider's published limit per egress address",
     ),
     # For information: no level of their own.
-    Check("shared_egress", "run", "Shards", None, None, "share an egress address"),
-    Check("shared_machine", "run", "Shards", None, None, "share a machine"),
-    Check("machine_types", "run", "types", None, None, "of machines in the fleet"),
+    Check(
+        "shared_egress",
+        "run",
+        "Shards",
+        None,
+        None,
+        "Shards that share an egress address",
+    ),
+    Check("shared_machine", "run", "Shards", None, None, "Shards that share a machine"),
+    Check("machine_types", "run", "", None, None, "types of machines in the fleet"),
 )
 BY_NAME: Mapping[str, Check] = {check.name: check for check in CHECKS}
 

@@ -274,7 +274,8 @@ class Shard:
         clock_before = times.clock_id
         news = times.learn(clock_id, instants)
         if news:
-            self.record.log(now, "INFO", f"heard {news}")
+            said = ", ".join(f"{name} {value}" for name, value in news.items())
+            self.record.log(now, "INFO", f"heard {said}")
         if times.clock_id != clock_before:
             self.record.log(now, "WARNING", f"the Run's clock is now {clock_id}")
         times.correct(started=self.phase not in NOT_STARTED)
@@ -493,6 +494,6 @@ class Shard:
         self.phase = ShardPhase.FINISHED
         self.finish = self._leaving or Finish.DONE
         cut = f", {self._cut_count} cut" if self._cut_count else ""
-        self.record.log(now, "INFO", f"over: {self.finish}{cut}, {self.counts()!r}")
+        self.record.log(now, "INFO", f"over: {self.finish}{cut}; {self.counts()}")
         orphans = self.record.tally[Kind.ORPHANED]
         self.record.event(Kind.AGENT_FINISHED, now, reason=self.finish, orphans=orphans)

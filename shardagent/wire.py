@@ -273,6 +273,9 @@ class Counts(Wire):
     destroyed: int = 0
     orphaned: int = 0
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {count}" for name, count in self)
+
 
 class Beat(Wire):
     """What one Shard's attempt says in a heartbeat."""

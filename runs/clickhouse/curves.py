@@ -118,35 +118,42 @@ def curve(run: RunFacts, step_ms: int, *, corrected: bool = True) -> Curve | Non
     return Curve(run.t0_us, step_us // 1_000, points)
 
 
-# An end at `at` is felt from the first grid instant that is not before it.
-_CURVE = (
-    "WITH"
-    + _ROWS
-    + """
+# One scan: each Sandbox's ends as (at, proven, possible, implied). An end at `at` is
+# felt from the first grid instant that is not before it.
+_CURVE = """
+WITH
+    (SELECT max(last_us) FROM attempts FINAL
+     WHERE run = {run:String} AND shard < {shard_count:UInt32}) AS last_instant,
+    {t0:Nullable(Int64)} AS start_instant
 SELECT toInt64(k) AS k,
     toInt64(sum(sum(dp)) OVER up_to) AS p,
     toInt64(sum(sum(dm)) OVER up_to) AS m,
     toInt64(sum(sum(di)) OVER up_to) AS i
 FROM (
-    SELECT greatest(0, intDiv(at - {t0:Nullable(Int64)} + {step:Int64} - 1
-            - positiveModulo(at - {t0:Nullable(Int64)} + {step:Int64} - 1,
-                {step:Int64}),
+    SELECT greatest(0, intDiv(since - positiveModulo(since, {step:Int64}),
             {step:Int64})) AS k, dp, dm, di
     FROM (
-        SELECT at, toInt64(step) AS dp, 0 AS dm, 0 AS di FROM (
-            SELECT i.1 AS at, 1 AS step FROM rows ARRAY JOIN
-                if({corrected:UInt8}, arrayMap(x -> (x.1, x.2), proven),
-                    arrayMap(x -> (x.1, x.2), proven_raw)) AS i
-            UNION ALL SELECT i.2, -1 FROM rows ARRAY JOIN
-                if({corrected:UInt8}, arrayMap(x -> (x.1, x.2), proven),
-                    arrayMap(x -> (x.1, x.2), proven_raw)) AS i
+        SELECT assumeNotNull(e.1 - start_instant) + {step:Int64} - 1 AS since,
+            e.2 AS dp, e.3 AS dm, e.4 AS di
+        FROM (
+            SELECT arrayJoin(arrayConcat(
+                    arrayMap(x -> (x.1, 1, 0, 0), shown),
+                    arrayMap(x -> (x.2, -1, 0, 0), shown),
+                    arrayFilter(e -> alive, [(ifNull(begins, 0), 0, 1, 0)]),
+                    arrayFilter(e -> alive, [(ifNull(ends, 0), 0, -1, 0)]),
+                    arrayFilter(e -> implied IS NOT NULL,
+                        [(ifNull(implied, 0), 0, 0, 1)]))) AS e
+            FROM (
+                SELECT if({corrected:UInt8}, arrayMap(x -> (x.1, x.2), proven),
+                        arrayMap(x -> (x.1, x.2), proven_raw)) AS shown,
+                    if({corrected:UInt8}, implied_us, created_us) AS implied,
+                    if(placed, possible_from_us, start_instant) AS begins,
+                    if(placed, coalesce(possible_to_us, last_instant), last_instant)
+                        AS ends,
+                    ifNull(possible AND begins < ends, 0) AS alive
+                FROM sandboxes FINAL WHERE run = {run:String}
+            )
         )
-        UNION ALL SELECT assumeNotNull(at), 0, toInt64(step), 0 FROM ("""
-    + _POSSIBLE_STEPS
-    + """)
-        UNION ALL SELECT assumeNotNull(implied), 0, 0, 1 FROM (
-            SELECT if({corrected:UInt8}, implied_us, created_us) AS implied FROM rows
-        ) WHERE implied IS NOT NULL
     )
     UNION ALL SELECT number, 0, 0, 0 FROM numbers({points:UInt64})
 )
@@ -155,29 +162,49 @@ GROUP BY k
 WINDOW up_to AS (ORDER BY k ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 ORDER BY k LIMIT {limit:UInt32}
 """
-)
 
-_SPAN = (
-    "WITH"
-    + _ROWS
-    + """
+_SPAN = """
+WITH
+    (SELECT max(last_us) FROM attempts FINAL
+     WHERE run = {run:String} AND shard < {shard_count:UInt32}) AS last_instant,
+    {t0:Nullable(Int64)} AS start_instant
 SELECT greatest(
-    ifNull((SELECT max(ends) FROM lives), 0),
-    ifNull((SELECT max(arrayMax(x -> x.2, proven)) FROM rows WHERE notEmpty(proven)),
-        0),
-    ifNull((SELECT max(arrayMax(x -> x.2, proven_raw)) FROM rows
-        WHERE notEmpty(proven_raw)), 0),
-    ifNull((SELECT max(implied_us) FROM rows), 0),
-    ifNull(last_instant, 0), ifNull({t0:Nullable(Int64)}, 0)) AS until
+    ifNull(max(if(possible AND begins < ends, ends, NULL)), 0),
+    max(arrayMax(arrayPushBack(arrayMap(x -> x.2, proven), 0))),
+    max(arrayMax(arrayPushBack(arrayMap(x -> x.2, proven_raw), 0))),
+    ifNull(max(implied_us), 0),
+    ifNull(any(last_instant), 0), ifNull(any(start_instant), 0)) AS until
+FROM (
+    SELECT possible, proven, proven_raw, implied_us,
+        if(placed, possible_from_us, start_instant) AS begins,
+        if(placed, coalesce(possible_to_us, last_instant), last_instant) AS ends
+    FROM sandboxes FINAL WHERE run = {run:String}
+)
 LIMIT 1
 """
-)
 
 
 def _span_us(run: RunFacts) -> int:
     assert run.t0_us is not None
     rows = client.query_rows(_SPAN, _bound(run), name="curve")
     return max(0, int(rows[0]["until"]) - run.t0_us)
+
+
+def answered_until(run: RunFacts) -> int | None:
+    """Of a live Run: until when all but a few of its Sandboxes have answered.
+
+    Later proven(t) falls only because the next answers are not here yet.
+    """
+    rows = client.query_rows(_ANSWERED, {"run": run.code}, name="curve")
+    until: int | None = rows[0]["until"]
+    return until
+
+
+_ANSWERED = """
+SELECT quantileExactOrNull(0.01)(arrayMax(x -> x.2, proven)) AS until
+FROM sandboxes FINAL
+WHERE run = {run:String} AND outcome = 'pending' AND notEmpty(proven) LIMIT 1
+"""
 
 
 def clock_bound(run: RunFacts) -> int | None:

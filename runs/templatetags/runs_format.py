@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Sequence
+from typing import TypeGuard
 
 from django import template
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 register = template.Library()
@@ -97,9 +97,17 @@ def instant(elapsed_us: int | None) -> str:
 
 
 @register.filter
+def measured(value: float | None, unit: str) -> str:
+    """A measured value of a check with its unit; times as everywhere else."""
+    if unit == "ms":
+        return milliseconds(value)
+    return f"{figure(value)}\N{NO-BREAK SPACE}{unit}"
+
+
+@register.filter
 def words(value: object) -> str:
-    """readiness_failed → readiness failed."""
-    return str(value).replace("_", " ")
+    """readiness_failed → readiness failed; tti is an abbreviation."""
+    return "TTI" if value == "tti" else str(value).replace("_", " ")
 
 
 @register.filter
@@ -149,16 +157,6 @@ def linked(text: str, part: str, address: str) -> SafeString:
 
 
 @register.simple_tag
-def marks(run: Mapping[str, Any], *, verdict: bool = True) -> SafeString:
-    """The words that must stand wherever a Run's number does (docs, Labels)."""
-    level = (run.get("verdict") or {}).get("level")
-    doubtful = verdict and run.get("state") == "sealed" and level != "VALID"
-    badges = [(f" {level}", level)] if doubtful and level else []
-    badges += [("", label) for label in run.get("labels") or ()]
-    return format_html_join("", ' <span class="badge{}">{}</span>', badges)
-
-
-@register.simple_tag
 def missing(reason: str) -> SafeString:
     """Missing is a dash with its reason on hover, never 0."""
     return format_html('<abbr class="missing" title="{}">–</abbr>', reason)
@@ -170,10 +168,12 @@ def _known(value: object) -> TypeGuard[float]:
 
 
 def _three_digits(value: float) -> str:
+    if not value:
+        return "0"
     if value >= 99.95:
         return f"{value:.0f}"
     if value >= 9.995:
         return f"{value:.1f}"
     if value >= 0.9995:
         return f"{value:.2f}"
-    return f"{value:.3g}"
+    return f"{value:#.3g}" if value >= 0.001 else f"{value:.3g}"

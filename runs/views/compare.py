@@ -13,7 +13,7 @@ from runs import charts, comparison, lifecycle, results
 from runs.api.shapes import run_json
 from runs.comparison import RUNS_MAX, RUNS_MIN
 from runs.errors import QueryError
-from runs.headline import headline
+from runs.headline import qualified
 from runs.models import Run, State
 from runs.views.runs import visible_to
 
@@ -26,10 +26,7 @@ def compare(request: HttpRequest) -> HttpResponse:
     found, why = _chosen(request)
     if why:
         recent = visible_to(request).filter(state=State.SEALED)[:20]
-        told = [(run, run_json(run)) for run in recent]
-        rows = [
-            {"run": run, "json": one, "headline": headline(one)} for run, one in told
-        ]
+        rows = [{"run": run, "headline": qualified(run_json(run))} for run in recent]
         chosen = {run.code for run in found}
         ctx: dict[str, Any] = {"why": why, "rows": rows, "chosen": chosen}
         status = 200 if not request.GET else 400
@@ -39,7 +36,7 @@ def compare(request: HttpRequest) -> HttpResponse:
     codes = [run.code for run in found]
     ctx = {
         "columns": [
-            {"run": run, "json": one, "letter": letter, "headline": headline(one)}
+            {"run": run, "json": one, "letter": letter, "headline": qualified(one)}
             for run, one, letter in zip(found, shown, LETTERS, strict=False)
         ],
         "codes": ",".join(codes),

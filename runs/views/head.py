@@ -26,6 +26,7 @@ def head(found: Run) -> dict[str, Any]:
         "plan": plan,
         "json": shown,
         "headline": headline.headline(shown),
+        "qualified": headline.qualified(shown),
         "held_rows": headline.held_rows(shown),
         "held": thousands(shown["held"]["proven"]) if shown["held"] else "",
         "beneath": headline.beneath(shown),

@@ -7,14 +7,12 @@ record says of the agents and of errors is asked of ClickHouse less often.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
 from django.core.cache import cache
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
-from django.utils.cache import get_conditional_response
 from django.views.decorators.http import require_GET
 
 from runs import lifecycle, results
@@ -23,11 +21,12 @@ from runs.liveness import SILENT_INTERVALS
 from runs.models import Run, State
 from runs.templatetags.runs_format import thousands, words
 from runs.views.head import head
+from runs.views.packed import answer, kept
 from runs.views.runs import visible_to
 from shardagent.wire import Plan
 
 POLL_EVERY_MS = 1_000
-KEPT_S = 0.5  # so that what is shown is 2 s old at most, however many watch
+KEPT_S = 0.9  # so that what is shown is 2 s old at most, however many watch
 RECORD_KEPT_S = 4.0
 # One letter a Shard in the JSON, its class on the page, and what it means.
 TONES: Mapping[str, tuple[str, str]] = {
@@ -46,17 +45,12 @@ _ENDED = ("failed", "dead")
 @require_GET
 def live(request: HttpRequest, code: str) -> HttpResponse:
     """What changes: the head of the page as HTML, the grid as letters. With an ETag."""
-    found = get_object_or_404(visible_to(request), code=code)
-    key = f"live:{found.pk}:{found.state}"
-    told = cache.get(key)
-    if told is None:
-        told = _told(found)
-        cache.set(key, told, KEPT_S)
-    answer = JsonResponse(told)
-    answer["Cache-Control"] = "private, no-cache"
-    answer["ETag"] = f'"{sha256(answer.content).hexdigest()[:20]}"'
-    same = get_conditional_response(request, etag=answer["ETag"], response=answer)
-    return same or answer
+    known = get_object_or_404(visible_to(request).only("pk", "state"), code=code)
+
+    def told() -> tuple[dict[str, Any], float]:
+        return _told(Run.objects.get(pk=known.pk)), KEPT_S
+
+    return answer(request, kept(f"live:{known.pk}:{known.state}", told))
 
 
 def _told(found: Run) -> dict[str, Any]:

@@ -54,7 +54,11 @@ def _who(run: Run, plan: Plan) -> list[Line]:
         Line(
             "Region", plan.spec.region or "", "none was asked for: the Provider chose"
         ),
-        Line("Tester", tester, "launched by somebody whose account is gone"),
+        Line(
+            "Tester",
+            tester,
+            "no operator is recorded: launched by a command, or the account is gone",
+        ),
         Line(
             "Launched",
             f"{run.launched_at:%-d %b %Y %H:%M:%S} UTC" if run.launched_at else "",

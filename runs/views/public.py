@@ -17,8 +17,9 @@ from django.views.decorators.http import require_GET
 from markdown_it import MarkdownIt
 
 from runs.api.shapes import run_json
-from runs.headline import beneath, headline
+from runs.headline import beneath, headline, qualified, qualifiers
 from runs.leaderboard import (
+    STAND_IN,
     board_json,
     class_plans,
     current_boards,
@@ -39,7 +40,8 @@ def home(request: HttpRequest) -> HttpResponse:
     latest = []
     for run in visible_to(request).exclude(state=State.DRAFT)[:SHOWN_ON_FRONT]:
         shown = run_json(run)
-        latest.append({"run": run, "json": shown, "headline": headline(shown)})
+        row = {"run": run, "json": shown, "headline": headline(shown)}
+        latest.append(row | {"qualifiers": qualifiers(shown)})
     return render(request, "runs/home.html", {"latest": latest, "rows": latest})
 
 
@@ -82,7 +84,8 @@ def leaderboard_card(request: HttpRequest) -> HttpResponse:
 def provider(request: HttpRequest, slug: str) -> HttpResponse:
     """A Provider over time: every ranked launch, whatever became of it."""
     public = not request.user.is_authenticated
-    rows = history(slug, public=public)
+    stand_in = request.GET.get("simulated") == "1"
+    rows = history(slug, public=public, stand_in=stand_in)
     if not rows:
         raise Http404(f"no ranked Run at {slug} is shown here")
     plans = class_plans()
@@ -90,10 +93,11 @@ def provider(request: HttpRequest, slug: str) -> HttpResponse:
     for row in rows:
         by_class.setdefault(row["launch"].class_id, []).append(row)
     groups = [
-        {"said": _plan_said(plans.get(name, {})), "rows": found, "dots": _dots(found)}
+        {"said": _plan_said(plans.get(name, {})), "rows": found, **_drawing(found)}
         for name, found in by_class.items()
     ]
-    ctx = {"provider": slug, "groups": groups, "count": len(rows)}
+    name = f"{slug}{STAND_IN}" if stand_in else slug
+    ctx = {"provider": name, "groups": groups, "count": len(rows)}
     return render(request, "runs/provider.html", ctx)
 
 
@@ -114,7 +118,7 @@ class PublishedRuns(Feed):  # type: ignore[type-arg]  # not generic at run time
         return published.order_by("-published_at")[:FEED_ITEMS]
 
     def item_title(self, item: Run) -> str:
-        return f"{item.provider}: {headline(run_json(item))}{_marks(item)}"
+        return f"{item.provider}: {qualified(run_json(item))}"
 
     def item_description(self, item: Run) -> str:
         return beneath(run_json(item))
@@ -130,14 +134,6 @@ class PublishedRuns(Feed):  # type: ignore[type-arg]  # not generic at run time
 
     def item_updateddate(self, item: Run) -> Any:
         return item.published_at
-
-
-def _marks(run: Run) -> str:
-    """The words that stand beside its number, in brackets."""
-    summary = run.summary or {}
-    level = (summary.get("verdict") or {}).get("level")
-    found = [*([level] if level == "SUSPECT" else []), *summary.get("labels", ())]
-    return f" ({', '.join(found)})" if found else ""
 
 
 def _boards(request: HttpRequest, *, public: bool = False) -> list[dict[str, Any]]:
@@ -157,6 +153,11 @@ def _boards(request: HttpRequest, *, public: bool = False) -> list[dict[str, Any
         least = min([*shares, 0.99]) if shares else 0.0
         for place in board["items"]:
             place["drawn"] = _drawn(place, max(0.0, least - 0.1 * (1 - least)))
+            slug, stand_in, _ = place["provider"].partition(STAND_IN)
+            address = reverse("provider", args=[slug])
+            place["address"] = f"{address}?simulated=1" if stand_in else address
+            place["counted"] = [run for run in place["runs"] if run["used"]]
+            place["not_counted"] = [run for run in place["runs"] if not run["used"]]
         board["places"] = board.pop("items")
     return found
 
@@ -179,22 +180,31 @@ def _drawn(place: dict[str, Any], least: float) -> dict[str, Any] | None:
     }
 
 
-def _dots(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Launches over time: left in per cent, top from 100 % down to the least held."""
-    shown = [row for row in rows if row["share"] is not None]
+def _drawing(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Launches over time: left in per cent, top from 100 % down to the least held.
+
+    An INVALID one is not drawn: our own rig cannot be ruled out.
+    """
+    shown = [
+        row
+        for row in rows
+        if row["share"] is not None and row["launch"].verdict != "INVALID"
+    ]
     if not shown:
-        return []
-    first, last = shown[0]["at"].timestamp(), shown[-1]["at"].timestamp()
-    span = max(1, last - first)
-    least = min(0.9, *(row["share"] for row in shown))
-    return [
+        return {"dots": []}
+    first, last = shown[0]["at"], shown[-1]["at"]
+    span = max(1, (last - first).total_seconds())
+    lowest = min(row["share"] for row in shown)
+    least = max(0.0, lowest - 0.25 * (1 - lowest)) if lowest < 1 else 0.9
+    dots = [
         {
-            "x": f"{4 + 92 * (row['at'].timestamp() - first) / span:.2f}%",
+            "x": f"{4 + 92 * (row['at'] - first).total_seconds() / span:.2f}%",
             "y": f"{8 + 84 * (1 - row['share']) / (1 - least):.2f}%",
             "row": row,
         }
         for row in shown
     ]
+    return {"dots": dots, "least": least, "first": first, "last": last}
 
 
 def _class_said(board: dict[str, Any]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -14,21 +14,26 @@ from django.views.decorators.http import require_GET
 from runs import charts, lifecycle, results
 from runs.errors import QueryError
 from runs.models import Run, State
+from runs.views.packed import answer, kept
 from runs.views.runs import visible_to
-from shardagent.wire import Plan
+from shardagent.wire import Plan, Shape
 
 CURVE_POINTS = 800
 CHARTS = ("curve", "deaths", "size", "submission", "start")
 PHASES = ("create", "ready", "tti")
+SILENCE_SHOWN = 3  # times as long as an answer may take
 SEALED_KEPT_S = 3_600
-LIVE_KEPT_S = 2  # however many watch, ClickHouse is asked once
+LIVE_KEPT_S = 2.0  # however many watch, ClickHouse is asked once
+LIVE_KEPT_S_MAX = 10.0  # an older one would not be live
+LIVE_SHARE = 0.02  # of the time, at most, that drawing a large live curve may take
 _STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 
 
 @require_GET
 def run_chart(request: HttpRequest, code: str) -> HttpResponse:
     """A figure for the page's chart, or why there is none."""
-    found = get_object_or_404(visible_to(request), code=code)
+    narrow = visible_to(request).only("pk", "code", "state", "t0_us", "sealed_at_us")
+    found = get_object_or_404(narrow, code=code)
     of = request.GET.get("of", "curve")
     clock = request.GET.get("clock", "run")
     phase = request.GET.get("phase", "tti")
@@ -40,14 +45,26 @@ def run_chart(request: HttpRequest, code: str) -> HttpResponse:
     if found.t0_us is None:
         return JsonResponse({"why": _no_curve(found)})
     key = f"chart:{found.code}:{found.sealed_at_us}:{of}:{clock}:{phase}"
-    keep_s = SEALED_KEPT_S if found.state == State.SEALED else LIVE_KEPT_S
+
+    def drawn() -> tuple[dict[str, Any], float]:
+        began = time.monotonic()
+        figure = _figure(Run.objects.get(pk=found.pk), of, clock, phase)
+        if found.state == State.SEALED:
+            return figure, SEALED_KEPT_S
+        return figure, live_kept_s(figure, time.monotonic() - began)
+
     try:
-        figure = cache.get_or_set(
-            key, lambda: _figure(found, of, clock, phase), timeout=keep_s
-        )
+        return answer(request, kept(key, drawn))
     except QueryError:
         return JsonResponse({"why": "The curve cannot be read now; try again."})
-    return JsonResponse(figure)
+
+
+def live_kept_s(figure: Mapping[str, Any], took_s: float) -> float:
+    """How long a live figure is handed out, by what it cost; a reason why there is
+    none not for long: there may be one the next moment."""
+    if "why" in figure:
+        return LIVE_KEPT_S
+    return min(max(LIVE_KEPT_S, took_s / LIVE_SHARE), LIVE_KEPT_S_MAX)
 
 
 def _figure(found: Run, of: str, clock: str, phase: str) -> dict[str, Any]:
@@ -72,7 +89,7 @@ def _curve_figure(found: Run, *, corrected: bool) -> dict[str, Any]:
     curve = results.curve(found, _step_ms(found), corrected=corrected)
     points = (curve or {}).get("points") or []
     if found.state != State.SEALED:
-        points = _settled(points, plan)
+        points = _settled(found, points)
     if not points:
         return {"why": _no_curve(found)}
     summary = found.summary or {}
@@ -82,21 +99,51 @@ def _curve_figure(found: Run, *, corrected: bool) -> dict[str, Any]:
         target=plan.target or plan.sandbox_count,
         phases=_phases(found, points[-1]["elapsed_ms"] / 1_000),
         clock_bound_us=summary.get("clock_bound_us") if corrected else None,
+        stairs=_stairs(found, plan),
         live=found.state != State.SEALED,
         verdict=found.doubt,
     )
 
 
-def _settled(points: Sequence[Mapping[str, int]], plan: Plan) -> list[Any]:
-    """A live curve as far as a probe of each Sandbox can have come in.
+def _stairs(found: Run, plan: Plan) -> list[charts.Stair]:
+    """A staircase as planned, with what was held once the Run is sealed."""
+    load = plan.load
+    if load.shape is not Shape.STAIRCASE:
+        return []
+    known = {row["step"]: row for row in (found.summary or {}).get("steps") or ()}
+    stairs = []
+    for step in range(load.steps):
+        row = known.get(step + 1, {})
+        begin, end = row.get("from_us"), row.get("to_us")
+        middle = None
+        if begin is not None and end is not None and found.t0_us is not None:
+            middle = ((begin + end) / 2 - found.t0_us) / 1e6
+        stairs.append(
+            charts.Stair(
+                from_s=step * load.step_s,
+                planned=row.get("target")
+                or -(-plan.sandbox_count * (step + 1) // load.steps),
+                held=None if middle is None else row.get("held"),
+                held_s=middle,
+            )
+        )
+    return stairs
 
-    After that proven(t) falls only because the next answers are not here yet.
+
+def _settled(found: Run, points: Sequence[Mapping[str, int]]) -> list[Any]:
+    """A live curve as far as its Sandboxes have answered.
+
+    Where many fell silent for good it goes on without them after a while.
     """
     if not points:
         return []
-    lag_ms = 1_000 * (plan.probe_interval_s + 2 * plan.flush_interval_s)
-    until = points[-1]["elapsed_ms"] - lag_ms
-    return [point for point in points if point["elapsed_ms"] <= until]
+    plan, last_ms = lifecycle.plan_of(found), points[-1]["elapsed_ms"]
+    lag_s = plan.probe_interval_s + 2 * plan.flush_interval_s
+    least_ms = last_ms - 1_000 * SILENCE_SHOWN * lag_s
+    answered_us = results.answered_until(found)
+    if answered_us is not None:
+        least_ms = max(least_ms, (answered_us - (found.t0_us or 0)) / 1_000)
+    return [point for point in points if point["elapsed_ms"] <= least_ms]
 
 
 def _deaths_figure(found: Run) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from runs.api.shapes import run_json
+from runs.headline import qualifiers
 from runs.models import Run, State
 
 PAGE = 25
@@ -17,7 +18,10 @@ PAGE = 25
 @require_GET
 def runs(request: HttpRequest) -> HttpResponse:
     page = Paginator(visible_to(request), PAGE).get_page(request.GET.get("page"))
-    rows = [{"run": run, "json": run_json(run)} for run in page.object_list]
+    shown = [(run, run_json(run)) for run in page.object_list]
+    rows = [
+        {"run": run, "json": one, "qualifiers": qualifiers(one)} for run, one in shown
+    ]
     return render(request, "runs/runs.html", {"page": page, "rows": rows})
 
 

@@ -14,6 +14,7 @@ from django.http import (
 )
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from runs import filters, results
@@ -22,6 +23,7 @@ from runs.filters import SandboxFilter, parse, sentence
 from runs.models import Run
 from runs.templatetags.runs_format import words
 from runs.views.runs import visible_to
+from runs.views.wrong import wrong
 
 PAGE = 100
 FACET_SHARDS_SHOWN = 12
@@ -32,11 +34,11 @@ FILES = {
 }
 # name of the sort, heading, what it means
 COLUMNS = (
-    ("create", "create", "create sent → created"),
-    ("ready", "ready", "created → readiness command ok"),
+    ("create", "Create", "create sent → created"),
+    ("ready", "Ready", "created → readiness command ok"),
     ("tti", "TTI", "create sent → interactive"),
-    ("probe", "probes", "good and failed probes; sorts by the slowest good one"),
-    ("delay", "delay", "our own: sent − intended"),
+    ("probe", "Probes", "good and failed probes; sorts by the slowest good one"),
+    ("delay", "Delay", "our own: sent − intended"),
 )
 
 
@@ -48,8 +50,8 @@ def sandboxes(request: HttpRequest, code: str) -> HttpResponse:
         chosen = parse(request.GET.dict())
         ctx = _context(found, chosen, request.GET.get("after", ""))
     except ValueError as error:
-        ctx = {"run": found, "wrong": str(error), "chosen": SandboxFilter()}
-        return render(request, "runs/sandboxes.html", ctx | _choices(), status=400)
+        back = reverse("sandboxes", args=[code])
+        return wrong(request, str(error), back=back, to="All sandboxes of this Run")
     except QueryError:
         ctx = {"run": found, "unread": True, "chosen": chosen}
     return render(request, "runs/sandboxes.html", ctx | _choices())

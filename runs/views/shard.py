@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.cache import cache
 from django.http import (
     Http404,
     HttpRequest,
@@ -16,6 +17,7 @@ from django.http import (
 )
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from runs import lifecycle, results
@@ -30,6 +32,7 @@ from runs.templatetags.runs_format import (
     words,
 )
 from runs.views.runs import logs_visible_to, may_see_logs, visible_to
+from runs.views.wrong import wrong
 from shardagent.wire import Plan
 
 STRIPS_PAGE = 200
@@ -38,6 +41,16 @@ DOWNLOAD_PAGE = 5_000
 DOWNLOAD_PAGES_MAX = 2_000
 QUERY_CHARS_MAX = 200
 FOLLOW_EVERY_MS = 2_000
+SEALED_KEPT_S = 3_600
+LIVE_KEPT_S = 5
+# What shard.js imports, so that a browser need not find out one after another.
+SCRIPTS = (
+    "js/log_view.js",
+    "js/heights.js",
+    "js/log_blocks.js",
+    "js/log_line.js",
+    "js/ansi.js",
+)
 BAD_KINDS = ("create_failed", "readiness_failed", "dead", "orphaned", "lost")
 _HEALTH = (
     # name, label, how it reads, least top, SUSPECT above
@@ -59,6 +72,7 @@ class ShardQuery:
     level: str
     attempt: int | None
     after: str | None
+    wrap: bool
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> ShardQuery:
@@ -76,6 +90,7 @@ class ShardQuery:
             level=level,
             attempt=_whole(given, "attempt"),
             after=given.get("after") or None,
+            wrap=given.get("wrap") == "1",
         )
 
 
@@ -89,11 +104,13 @@ def shard(request: HttpRequest, code: str, index: int) -> HttpResponse:
     try:
         query = ShardQuery.parse(request.GET.dict())
         ctx = {"run": found, "plan": plan, "index": index, "query": query}
+        ctx["scripts"] = SCRIPTS
         ctx["may_see_logs"] = may_see_logs(request, found)
         if ctx["may_see_logs"]:
             ctx |= _log_context(found, index, query)
     except ValueError as error:
-        return HttpResponseBadRequest(str(error), content_type="text/plain")
+        back = reverse("shard", args=[code, index])
+        return wrong(request, str(error), back=back, to=f"Shard {index}, unfiltered")
     ctx |= _header_context(found, index)
     ctx |= _lives_context(found, index, query, plan)
     return render(request, "runs/shard.html", ctx)
@@ -124,13 +141,12 @@ def _header_context(found: Run, index: int) -> dict[str, Any]:
     attempts = found.attempts.filter(shard=index).select_related("host")
     ctx: dict[str, Any] = {"attempts": attempts.order_by("number")}
     try:
-        rows = results.shards(found)
+        row = next(iter(results.shards(found, index)), None)
+        known = _troubled_shards(found)
     except QueryError:
         return ctx | {"unread": True, "neighbours": {}}
-    by_index = {row["index"]: row for row in rows}
-    row = by_index.get(index)
-    troubled = [r["index"] for r in rows if _troubled(r) and r["index"] > index]
-    before = [r["index"] for r in rows if _troubled(r) and r["index"] < index]
+    troubled = [at for at in known if at > index]
+    before = [at for at in known if at < index]
     tripped = [f for f in results.findings(found) if index in (f["shards"] or ())]
     return ctx | {
         "shard": row,
@@ -286,6 +302,17 @@ def _log_text(
             return
         page = _log_page(found, index, query, page["next"], DOWNLOAD_PAGE)
     yield f"… cut after {DOWNLOAD_PAGES_MAX * DOWNLOAD_PAGE:,} lines\n"
+
+
+def _troubled_shards(found: Run) -> list[int]:
+    """Shards with anything amiss; of a sealed Run they do not change."""
+    keep_s = SEALED_KEPT_S if found.state == State.SEALED else LIVE_KEPT_S
+    key = f"troubled:{found.code}:{found.sealed_at_us}"
+    known: list[int] | None = cache.get(key)
+    if known is None:
+        known = [row["index"] for row in results.shards(found) if _troubled(row)]
+        cache.set(key, known, keep_s)
+    return known
 
 
 def _troubled(row: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha256
 from typing import Any
 
 from django.http import (
@@ -13,6 +14,7 @@ from django.http import (
     JsonResponse,
 )
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
 from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_GET
@@ -20,10 +22,13 @@ from django.views.decorators.http import require_GET
 from runs import lifecycle, results
 from runs.clickhouse.logs import LogView
 from runs.errors import QueryError
-from runs.models import Run
+from runs.models import Run, State
 from runs.templatetags.runs_format import without_sequences
+from runs.views.packed import answer, kept
 from runs.views.runs import logs_visible_to
+from runs.views.wrong import wrong
 
+SEALED_KEPT_S = 3_600
 WINDOW_MAX = 1_000
 NUMBER_MAX = 10**12
 QUERY_CHARS_MAX = 200
@@ -38,17 +43,22 @@ def shard_log_index(request: HttpRequest, code: str, index: int) -> HttpResponse
     found = _run_of(request, code, index)
     try:
         view = _view(request, index)
-        told = results.log_index(
-            found,
-            view,
-            q=request.GET.get("q", "")[:QUERY_CHARS_MAX],
-            number=_whole(request, "number"),
-        )
+        q = request.GET.get("q", "")[:QUERY_CHARS_MAX]
+        number = _whole(request, "number")
+
+        def told() -> tuple[Any, float]:
+            found_there = results.log_index(found, view, q=q, number=number)
+            return found_there, SEALED_KEPT_S
+
+        if found.state != State.SEALED:
+            return JsonResponse(told()[0])
+        said = sha256(repr((view, q, number)).encode()).hexdigest()
+        key = f"log-index:{found.code}:{found.sealed_at_us}:{said}"
+        return answer(request, kept(key, told))
     except ValueError as error:
         return HttpResponseBadRequest(str(error), content_type="text/plain")
     except QueryError:
         return JsonResponse({"why": "The log cannot be read now."}, status=503)
-    return JsonResponse(told)
 
 
 @require_GET
@@ -74,7 +84,9 @@ def run_log(request: HttpRequest, code: str) -> HttpResponse:
     level = request.GET.get("level", "").upper()
     page = min(max(1, _whole(request, "page", lenient=True) or 1), SEARCH_PAGES_MAX)
     if level and level not in results.LOG_LEVELS:
-        return HttpResponseBadRequest("no such level", content_type="text/plain")
+        said = f"level is one of {', '.join(results.LOG_LEVELS)}"
+        back = reverse("run-log", args=[code])
+        return wrong(request, said, back=back, to="Search the logs of all Shards")
     ctx: dict[str, Any] = {
         "run": found,
         "q": q,

@@ -18,16 +18,16 @@ PAGE = 200
 PAGE_NUMBER_MAX = 1_000
 # key, heading, how it reads, the check of the verdict it is judged by
 COLUMNS = (
-    ("troubled", "not a success", thousands, ""),
-    ("loop_lag_us", "loop lag", microseconds, "loop_lag_ms"),
+    ("troubled", "Not a success", thousands, ""),
+    ("loop_lag_us", "Loop lag", microseconds, "loop_lag_ms"),
     ("cpu_pct", "CPU %", figure, "loop_cpu_pct"),
-    ("steal_pct", "steal %", figure, "steal_pct"),
-    ("harness_delay_p99_us", "delay P99", microseconds, "harness_delay_p99_ms"),
-    ("harness_delay_max_us", "delay max", microseconds, "harness_delay_max_ms"),
-    ("cold_creates", "cold creates", thousands, "cold_connections_pct"),
-    ("clock_bound_us", "clock bound", microseconds, "clock_bound_ms"),
-    ("log_errors", "log errors", thousands, ""),
-    ("defects", "defects", thousands, "raw_record"),
+    ("steal_pct", "Steal %", figure, "steal_pct"),
+    ("harness_delay_p99_us", "Delay P99", microseconds, "harness_delay_p99_ms"),
+    ("harness_delay_max_us", "Delay max", microseconds, "harness_delay_max_ms"),
+    ("cold_creates", "Cold creates", thousands, "cold_connections_pct"),
+    ("clock_bound_us", "Clock bound", microseconds, "clock_bound_ms"),
+    ("log_errors", "Log errors", thousands, ""),
+    ("defects", "Defects", thousands, "raw_record"),
 )
 KEYS = tuple(key for key, *_ in COLUMNS)
 
@@ -55,7 +55,12 @@ def shards(request: HttpRequest, code: str) -> HttpResponse:
         "page": page,
         "more": len(rows) > page * PAGE,
         "count": len(rows),
-        "columns": [{"key": key, "label": label} for key, label, *_ in COLUMNS],
+        "columns": [
+            {"key": key, "label": label, "said": label[:1].lower() + label[1:]}
+            if label[1:2].islower()
+            else {"key": key, "label": label, "said": label}
+            for key, label, *_ in COLUMNS
+        ],
         "rows": [_shown(row, tripped) for row in shown],
     }
     return render(request, "runs/shards.html", ctx)

@@ -18,8 +18,8 @@ def timeline(found: Run, plan: Plan, shown: Mapping[str, Any]) -> list[dict[str,
     for phase in headline.phases(shown):
         start, end = began.get(phase["state"], (None, None))
         took = None if start is None else max(0.0, ((end or now) - start) / 1e6)
-        if phase["is"] == "to-come":
-            took = None
+        if phase["is"] == "to-come" or (start is not None and start > now):
+            took = None  # announced, and not begun yet
         done = (
             _done(phase["state"], plan, shown, took) if phase["is"] == "now" else None
         )

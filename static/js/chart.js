@@ -1,4 +1,6 @@
 // Draws each [data-chart] from the figure at its address, in the page's own colours.
+import { makeRoom, nameWhereThereIsRoom } from "./chart_labels.js";
+
 const CONFIG = { responsive: true, displayModeBar: false }; // drag zooms, double click resets
 const LOADING_LIMIT_MS = 20_000;
 
@@ -12,7 +14,7 @@ function themed(figure) {
   for (const trace of figure.data) {
     const name = trace.meta?.token;
     const colour = name === "possible" ? token("proven") : token(name) || token("proven");
-    if (trace.mode === "markers") trace.marker = { ...trace.marker, color: colour };
+    if (trace.mode.startsWith("markers")) trace.marker = { ...trace.marker, color: colour };
     else trace.line = { ...trace.line, color: colour };
     if (trace.fill) trace.fillcolor = name === "failed" ? `${colour}33` : token("possible");
   }
@@ -23,6 +25,10 @@ function themed(figure) {
   layout.yaxis = { ...layout.yaxis, ...axis };
   Object.assign(layout.xaxis, { spikecolor: ink, spikethickness: 1, spikedash: "solid" });
   layout.hoverlabel = { bgcolor: token("sheet"), bordercolor: line, font: { color: token("ink") } };
+  for (const label of layout.annotations ?? []) {
+    const names = { proven: "proven", possible: "proven" };
+    label.font = { color: token(names[label.text] ?? "ink-2") };
+  }
   for (const shape of layout.shapes ?? []) {
     if (shape.name === "target") shape.line = { ...shape.line, color: token("target") };
     if (shape.name === "mark") shape.line = { ...shape.line, color: ink };
@@ -79,7 +85,10 @@ export async function draw(place) {
     layout.margin = { ...layout.margin, l: 44, r: 8 };
     layout.height = Math.min(layout.height ?? 300, 300);
   }
+  nameWhereThereIsRoom(place, data, layout);
   await plotly.react(place, data, layout, CONFIG);
+  const moved = makeRoom(place, layout.annotations);
+  if (moved) await plotly.relayout(place, { annotations: moved });
   place.dataset.drawn = address;
   if (first) wire(place);
 }

@@ -7,7 +7,7 @@ export function heading(top, part, folded) {
   button.type = "button";
   button.dataset.fold = part.name;
   button.setAttribute("aria-expanded", String(!folded));
-  button.textContent = `${folded ? "▸" : "▾"} ${part.name} · ${part.count.toLocaleString("en")} lines`;
+  button.textContent = `${folded ? "▸" : "▾"} ${part.name} · ${part.count.toLocaleString("en")} line${part.count === 1 ? "" : "s"}`;
   element.append(button);
   return element;
 }

@@ -1,16 +1,16 @@
 // A window on a log of any length: only the lines in sight are elements.
+import { Heights } from "./heights.js";
+import { Blocks } from "./log_blocks.js";
 import { heading, lineElement } from "./log_line.js";
 
-const ROW_PX = 20;
-const BLOCK = 200; // lines fetched at once
-const BLOCKS_MAX = 60; // kept; the oldest go first
+const ROW_PX = 20; // of a line that is not wrapped
 const OVERSCAN = 20;
 
 export class LogView {
   // scroller: the element that scrolls; fetchBlock(first, limit) → lines.
   constructor(scroller, fetchBlock) {
     this.scroller = scroller;
-    this.fetchBlock = fetchBlock;
+    this.blocks = new Blocks(fetchBlock, () => this.later());
     this.inner = document.createElement("div");
     this.inner.className = "log-lines";
     scroller.replaceChildren(this.inner);
@@ -18,23 +18,21 @@ export class LogView {
     this.chosen = null; // [first, last] line numbers
     this.current = -1; // place of the match or error gone to
     this.query = "";
+    this.wrapped = false;
     this.rows = new Map();
     scroller.addEventListener("scroll", () => this.later(), { passive: true });
-    new ResizeObserver(() => this.later()).observe(scroller);
+    new ResizeObserver(() => this.resized()).observe(scroller);
     this.reset({ total: 0, phases: [] });
   }
 
   reset(index) {
-    this.blocks = new Map();
-    this.generation = (this.generation ?? 0) + 1;
+    this.blocks.reset();
     this.grow(index);
   }
 
   // More lines than before; those that were read stay.
   grow(index) {
-    for (const [at, block] of this.blocks) {
-      if (block.lines && block.lines.length < BLOCK) this.blocks.delete(at);
-    }
+    this.blocks.grow();
     const phases = index.phases.filter((phase, at) => {
       const end = index.phases[at + 1]?.first ?? index.total;
       return end > phase.first;
@@ -55,11 +53,38 @@ export class LogView {
       part.row = row;
       row += 1 + (this.folded.has(part.name) ? 0 : part.count);
     }
+    const known = this.heights?.count === row ? this.heights : null;
     this.rowCount = row;
-    this.inner.style.height = `${row * ROW_PX}px`;
+    this.heights = (this.wrapped && known) || new Heights(row, ROW_PX);
+    this.inner.classList.toggle("is-wrapped", this.wrapped);
+    this.fit();
     for (const element of this.rows.values()) element.remove();
     this.rows.clear();
     this.draw();
+  }
+
+  // A short log needs no tall window.
+  fit() {
+    this.inner.style.height = `${this.heights.total}px`;
+    this.scroller.style.maxHeight = `${this.heights.total + 2 * ROW_PX}px`;
+  }
+
+  // Long lines over several rows; the line at the top stays there.
+  wrap(on) {
+    const place = this.placeInSight();
+    this.wrapped = on;
+    this.heights = null;
+    this.lay();
+    this.scrollTo(this.rowOfPlace(place));
+  }
+
+  // Another width breaks lines elsewhere.
+  resized() {
+    if (this.wrapped && this.width !== this.scroller.clientWidth) {
+      this.width = this.scroller.clientWidth;
+      this.wrap(true);
+    }
+    this.later();
   }
 
   fold(name) {
@@ -80,10 +105,12 @@ export class LogView {
 
   goTo(place) {
     this.current = place;
-    const row = this.rowOfPlace(place);
-    const top = row * ROW_PX - this.scroller.clientHeight / 3;
-    this.scroller.scrollTop = Math.max(0, top);
+    this.scrollTo(this.rowOfPlace(place), this.scroller.clientHeight / 3);
     this.lay();
+  }
+
+  scrollTo(row, below = 0) {
+    this.scroller.scrollTop = Math.max(0, this.heights.top(row) - below);
   }
 
   toEnd() {
@@ -91,7 +118,7 @@ export class LogView {
   }
 
   placeInSight() {
-    const row = Math.ceil(this.scroller.scrollTop / ROW_PX);
+    const row = this.heights.rowAt(this.scroller.scrollTop + ROW_PX - 1);
     const part = this.partOfRow(row);
     return part ? part.first + Math.max(0, row - part.row - 1) : 0;
   }
@@ -105,7 +132,7 @@ export class LogView {
   }
 
   draw() {
-    const first = Math.max(0, Math.floor(this.scroller.scrollTop / ROW_PX) - OVERSCAN);
+    const first = Math.max(0, this.heights.rowAt(this.scroller.scrollTop) - OVERSCAN);
     const shown = Math.ceil(this.scroller.clientHeight / ROW_PX) + 2 * OVERSCAN;
     const last = Math.min(this.rowCount, first + shown);
     for (const [row, element] of this.rows) {
@@ -124,38 +151,35 @@ export class LogView {
       this.rows.set(row, element);
     }
     this.inner.append(fresh);
+    if (this.wrapped) this.measure();
+  }
+
+  // Rows that turned out taller push down those after them; what is read stays put.
+  measure() {
+    const top = this.scroller.scrollTop;
+    const first = this.heights.rowAt(top);
+    let above = 0;
+    let grown = 0;
+    const found = [...this.rows].map(([row, element]) => [row, element.offsetHeight]);
+    for (const [row, height] of found) {
+      const more = this.heights.set(row, height);
+      grown += Math.abs(more);
+      if (row < first) above += more;
+    }
+    if (!grown) return;
+    for (const [row, element] of this.rows) element.style.top = `${this.heights.top(row)}px`;
+    this.fit();
+    if (above) this.scroller.scrollTop = top + above;
   }
 
   element(row) {
     const part = this.partOfRow(row);
-    const top = `${row * ROW_PX}px`;
+    const top = `${this.heights.top(row)}px`;
     if (row === part.row) return heading(top, part, this.folded.has(part.name));
     const place = part.first + row - part.row - 1;
-    const line = this.line(place);
+    const line = this.blocks.line(place);
     const number = line?.[0];
     const chosen = this.chosen && number >= this.chosen[0] && number <= this.chosen[1];
     return lineElement(top, line, { query: this.query, chosen, current: place === this.current });
-  }
-
-  line(place) {
-    const at = Math.floor(place / BLOCK);
-    const block = this.blocks.get(at) ?? this.fetch(at);
-    return block.lines?.[place - at * BLOCK];
-  }
-
-  fetch(at) {
-    const block = { lines: null };
-    const generation = this.generation;
-    this.blocks.set(at, block);
-    while (this.blocks.size > BLOCKS_MAX) this.blocks.delete(this.blocks.keys().next().value);
-    this.fetchBlock(at * BLOCK, BLOCK).then(
-      (lines) => {
-        if (generation !== this.generation) return;
-        block.lines = lines;
-        this.later();
-      },
-      () => this.blocks.delete(at),
-    );
-    return block;
   }
 }

@@ -43,6 +43,7 @@ function viewer() {
     view.query = q;
     if (keep) view.grow(index);
     else view.reset(index);
+    show();
     part("none").hidden = index.total > 0;
     scroller.hidden = index.total === 0;
     say();
@@ -51,7 +52,7 @@ function viewer() {
   function say(at = -1) {
     const matches = index.match_count.toLocaleString("en");
     const where = at >= 0 ? `${(at + 1).toLocaleString("en")} of ${matches}` : `${matches} found`;
-    part("says").textContent = form.elements.q.value.trim() ? where : `${index.total.toLocaleString("en")} lines`;
+    part("says").textContent = form.elements.q.value.trim() ? where : `${index.total.toLocaleString("en")} line${index.total === 1 ? "" : "s"}`;
     part("errors").textContent = `${index.error_count.toLocaleString("en")} error${index.error_count === 1 ? "" : "s"}`;
     for (const button of place.querySelectorAll("[data-go]")) {
       button.disabled = !index[button.dataset.go.split(" ")[0]].length;
@@ -100,14 +101,18 @@ function viewer() {
     }
   });
   form.addEventListener("change", (event) => {
-    if (!["level", "attempt"].includes(event.target.name)) return;
+    const { name } = event.target;
+    if (!["level", "attempt", "wrap"].includes(name)) return;
     const address = new URL(location.href);
-    address.hash = "";
-    for (const name of ["level", "attempt"]) {
-      if (form.elements[name]?.value) address.searchParams.set(name, form.elements[name].value);
-      else address.searchParams.delete(name);
-    }
+    if (name !== "wrap") address.hash = "";
+    const value = name === "wrap" && !event.target.checked ? "" : event.target.value;
+    if (value) address.searchParams.set(name, value);
+    else address.searchParams.delete(name);
     history.replaceState(null, "", address);
+    if (name === "wrap") {
+      view.wrap(event.target.checked);
+      return;
+    }
     view.chosen = null;
     view.current = -1;
     scroller.scrollTop = 0;
@@ -150,9 +155,15 @@ function viewer() {
     }
     setTimeout(() => follow(every), every);
   }
-  part("plain").hidden = true;
-  part("viewer").hidden = false;
-  look().then(toHash);
+  // The lines that the page came with stay until the viewer has some of its own.
+  function show() {
+    if (!part("viewer").hidden) return;
+    part("plain").hidden = true;
+    part("viewer").hidden = false;
+    if (form.elements.wrap.checked) view.wrap(true);
+  }
+  if (!location.hash.startsWith("#L")) view.blocks.line(0); // while the index is on its way
+  look({ keep: true }).then(toHash);
   if (box) follow(Number(place.dataset.follow));
 }
 

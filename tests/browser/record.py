@@ -166,6 +166,8 @@ def _log(shard: int, t0: int, count: int) -> Iterator[str]:
         if n == count // 2:
             markup = "<b>is bold</b> <script>x</script>"
             yield f"{at} INFO the needle of Shard {shard} {markup}"
+        elif n == count // 2 + 2:
+            yield f"{at} INFO {'a long line, ' * 60}and its end"
         elif n % 250 == 3:
             yield f"{at} ERROR create {n}: 429 Too Many Requests"
         elif n % 50 == 7:

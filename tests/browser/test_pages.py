@@ -176,8 +176,11 @@ def test_a_page_of_a_large_run_is_light(page: Page, runs: str) -> None:
     assert browser is not None
     fresh = browser.new_context(storage_state=page.context.storage_state())
     first = fresh.new_page()
+    asked: list[str] = []
+    first.on("request", lambda r: asked.append(r.url) if "/chart" in r.url else None)
     first.goto(f"{runs}/{WIDE}")
     expect(first.locator("[data-chart*='of=start'] .scatterlayer")).to_be_attached()
+    assert len(asked) == len(set(asked))  # each script and each figure once
     sizes = first.evaluate(
         "[...performance.getEntriesByType('navigation'),"
         " ...performance.getEntriesByType('resource')].map(e => e.transferSize)"
@@ -233,6 +236,31 @@ def test_colours_levels_and_folds_of_a_log(page: Page, runs: str) -> None:
     assert "level=ERROR" in page.url
 
 
+def test_long_lines_are_wrapped_where_one_likes(page: Page, runs: str) -> None:
+    page.goto(f"{runs}/{WIDE}/shards/0#L50002")
+    line = page.locator(".log-line.is-chosen")
+    expect(line).to_contain_text("and its end")
+    page.get_by_label("wrap").check()
+    expect(page.locator(".log-lines.is-wrapped")).to_be_visible()
+    expect(line).to_be_visible()
+    tall = line.bounding_box()
+    after = page.locator(".log-line", has_text="50003").first.bounding_box()
+    assert tall is not None
+    assert after is not None
+    assert tall["height"] > 40
+    assert after["y"] == pytest.approx(tall["y"] + tall["height"], abs=1)
+    scroller = page.locator("[data-scroller]")
+    assert scroller.evaluate("(e) => e.scrollWidth <= e.clientWidth")
+    assert "wrap=1" in page.url
+    page.reload()
+    expect(page.locator(".log-lines.is-wrapped .log-line").first).to_be_visible()
+    scroller.evaluate("(e) => { e.scrollTop = e.scrollHeight }")
+    expect(page.locator(".log-line a", has_text="99999")).to_be_visible()
+    page.get_by_label("wrap").uncheck()
+    assert "wrap" not in page.url
+    expect(page.locator(".log-line a", has_text="99999")).to_be_visible()
+
+
 def test_lines_have_addresses(page: Page, runs: str) -> None:
     page.goto(f"{runs}/{WIDE}/shards/0#L70000-L70003")
     expect(page.locator(".log-line.is-chosen")).to_have_count(4)
@@ -262,7 +290,7 @@ def test_runs_are_compared(page: Page, runs: str) -> None:
     page.get_by_role("button", name="Compare the chosen").click()
     expect(page.locator("h1")).to_contain_text("beside")
     expect(page.locator("[data-chart] .scatterlayer .trace")).to_have_count(2)
-    row = page.get_by_role("row", name=re.compile("^create P50"))
+    row = page.get_by_role("row", name=re.compile("^Create P50"))
     expect(row).to_contain_text("≠")
 
 

@@ -1,4 +1,7 @@
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from runs.ranking import Launch, boards, class_of
 
@@ -61,6 +64,29 @@ def test_every_launch_stays_listed_but_only_valid_ones_count() -> None:
     assert place.share_held == 0.91
     assert len(place.used) == 3
     assert len(place.launched) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ()),
+        ({"state": "arming", "verdict": None, "held": None}, ("not sealed yet",)),
+        ({"verdict": "SUSPECT"}, ("SUSPECT",)),
+        (
+            {"held": None, "ended": "aborted"},
+            ("aborted before a hold was measured",),
+        ),
+        (
+            {"harness": 21},
+            ("our own harness lost 21 of 1,000 (more than 2 %)",),
+        ),
+        ({"barred": ("quota-bound",)}, ("quota-bound",)),
+    ],
+)
+def test_a_launch_says_why_it_does_not_count(
+    changes: dict[str, Any], why: tuple[str, ...]
+) -> None:
+    assert replace(RUN, **changes).why == why
 
 
 def test_old_runs_leave_the_board() -> None:

@@ -440,3 +440,50 @@ def test_a_live_run_has_pending_sandboxes(run: RunFacts) -> None:
         assert outcomes["total"] == COUNT
     finally:
         sandboxes.classify(run, None, final=True)
+
+
+def test_a_live_curve_is_known_until_all_but_a_few_have_answered(
+    engine: None, object_store: ObjectStore, put: Callable[[str, bytes], None]
+) -> None:
+    """200 Sandboxes last answered at 4 s, one of them at 2 s: it alone is waited for
+    no longer; who died is not waited for at all."""
+    plan = PLAN.model_copy(
+        update={
+            "code": "alpha-live",
+            "sandbox_count": 201,
+            "sandboxes_per_shard": 201,
+            "shard_count": 1,
+        }
+    )
+    said: list[dict[str, Any]] = []
+    for second in (-1, 0, 6):
+        clock = {"offset_us": 0, "half_rtt_us": 0, "clock_id": "c"}
+        said.append({"at": T0 + second * 1_000_000, "kind": "clock", **clock})
+    for box in range(201):
+        own = {"sandbox": box}
+        said.append({"at": T0, "kind": "create_sent", **own, "intended_us": T0})
+        said.append({"at": T0 + 1, "kind": "created", **own, "latency_us": 1})
+        timed = {"latency_us": 1, "tti_us": 2}
+        said.append({"at": T0 + 2, "kind": "ready", **own, **timed})
+        last = T0 + (2_000_000 if box == 7 else 4_000_000)
+        probe = {"latency_us": 900, "sent_us": last, "final": False}
+        fault = {"cause": "not_found", "origin": "provider"}
+        if box != 200:
+            said.append({"at": last + 900, "kind": "probe_ok", **own, **probe})
+            continue
+        said.append({"at": T0 + 900, "kind": "probe_failed", **own, **probe, **fault})
+        said.append({"at": T0 + 901, "kind": "dead", **own, **fault})
+    said.sort(key=lambda event: event["at"])
+    lines = [json.dumps({"v": 1, "n": n, **event}) for n, event in enumerate(said)]
+    key = f"runs/{plan.code}/shards/00000/00/events-000000.ndjson"
+    put(key, "\n".join(lines).encode() + b"\n")
+    ingest.ingest_segments(object_store, plan, [key])
+    live = facts.live_facts(
+        plan, t0_us=T0, t_hold_us=None, t_end_us=None, t_destroy_us=None, clock_id="c"
+    )
+    assert curves.answered_until(live) is None
+    sandboxes.classify(live, None, final=False)
+    until = curves.answered_until(live)
+    ingest.forget_run(plan.code)
+    assert until is not None
+    assert T0 + 3_900_000 < until <= T0 + 4_000_000

@@ -34,6 +34,10 @@ def curve(run: Any, step_ms: int, corrected: bool = True) -> Any:
     return {"t0_us": run.t0_us, "step_ms": step_ms, "points": points}
 
 
+def answered_until(run: Any) -> int:
+    return int(run.t0_us) + 41_000_000
+
+
 def deaths(run: Any, step_ms: int) -> Any:
     return [
         {"elapsed_ms": 22_000, "certain": 0, "possible": 2},
@@ -90,9 +94,9 @@ def causes(run: Any) -> Any:
     ]
 
 
-def shards(run: Any) -> Any:
+def shards(run: Any, only: int | None = None) -> Any:
     found = []
-    for index in range(run.plan["shard_count"]):
+    for index in range(run.plan["shard_count"]) if only is None else [only]:
         fates = [o for s, (o, _, _) in FATES.items() if s // PER_SHARD == index]
         names = "success partial readiness_failed failed unobserved not_attempted"
         outcomes = {name: fates.count(name) for name in names.split()}

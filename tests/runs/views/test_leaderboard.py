@@ -47,7 +47,21 @@ def test_every_ranked_launch_is_listed_and_says_whether_it_counts(
     assert "1 / 2" in page
     assert "few runs" in page
     assert "connect 2.10 ms" in page
-    assert page.count("does not count") == 1
+    assert page.count("Not counted") == 1
+
+
+def test_a_stand_in_has_a_place_and_a_history_of_its_own(operator: Client) -> None:
+    run, real = ranked(), ranked()
+    for one, endpoint in ((run, "simcloud"), (real, "")):
+        plan = {**one.plan, "provider": "e2b", "endpoint": endpoint or None}
+        Run.objects.filter(pk=one.pk).update(plan=plan, provider="e2b")
+    page = operator.get("/leaderboard").content.decode()
+    assert "/providers/e2b?simulated=1" in page
+    page = operator.get("/providers/e2b?simulated=1").content.decode()
+    assert "e2b (simulated) over time" in page
+    assert run.code in page
+    assert real.code not in page
+    assert run.code not in operator.get("/providers/e2b").content.decode()
 
 
 def published(run: Run) -> Run:
@@ -61,7 +75,7 @@ def test_strangers_see_what_is_published_and_count_the_rest(client: Client) -> N
     assert shown.code in page
     assert hidden.code not in page
     assert "2 / 2" in page  # both count, one is shown
-    assert "1 not published" in page
+    assert "1 not published: 1 counts" in page
     told = client.get("/api/v1/leaderboard").json()["items"][0]
     assert [run["code"] for run in told["items"][0]["runs"]] == [shown.code]
     Run.objects.update(published_at=None)
@@ -107,6 +121,9 @@ def test_newly_published_runs_are_a_feed(client: Client) -> None:
         "{http://www.w3.org/2005/Atom}entry"
     )
     assert len(entries) == 1
+    run.refresh_from_db()
+    Run.objects.update(summary={**(run.summary or {}), "labels": ["quota-bound"]})
+    assert "(quota-bound)</title>" in client.get("/runs.atom").content.decode()
     text = answer.content.decode()
     assert f"/runs/{run.code}" in text
     assert " (simulated)</title>" in text

@@ -1,0 +1,58 @@
+"""JSON that many ask for: encoded, compressed and hashed once, then only handed out."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import orjson
+from django.core.cache import cache
+from django.http import HttpRequest, HttpResponse
+from django.utils.cache import get_conditional_response, patch_vary_headers
+
+SMALL_BYTES = 500  # not worth compressing
+LEVEL = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """`packed` is None where the body is too small for it to pay."""
+
+    body: bytes
+    packed: bytes | None
+    etag: str
+
+
+def pack(value: Any) -> Packed:
+    body = orjson.dumps(value)
+    small = len(body) < SMALL_BYTES
+    packed = None if small else gzip.compress(body, LEVEL, mtime=0)
+    return Packed(body, packed, f'"{sha256(body).hexdigest()[:20]}"')
+
+
+def kept(key: str, make: Callable[[], tuple[Any, float]]) -> Packed:
+    """What is kept under the key; else made, with the seconds that it may be kept."""
+    found: Packed | None = cache.get(key)
+    if found is None:
+        value, keep_s = make()
+        found = pack(value)
+        cache.set(key, found, keep_s)
+    return found
+
+
+def answer(request: HttpRequest, found: Packed) -> HttpResponse:
+    """304 where the browser has it already; compressed where it can take that."""
+    takes = "gzip" in request.headers.get("Accept-Encoding", "")
+    compressed = found.packed is not None and takes
+    body = found.packed if compressed else found.body
+    response = HttpResponse(body, content_type="application/json")
+    if compressed:
+        response["Content-Encoding"] = "gzip"
+    patch_vary_headers(response, ("Accept-Encoding", "Cookie"))
+    response["Cache-Control"] = "private, no-cache"
+    response["ETag"] = found.etag
+    same = get_conditional_response(request, etag=found.etag, response=response)
+    return same if isinstance(same, HttpResponse) else response
