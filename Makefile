@@ -5,7 +5,7 @@ DATA ?= ./var
 PORT ?= 8000
 export DATA PORT
 
-.PHONY: setup demo up test pages screenshots faults test-quick conformance fleets vendors check bench apt clean
+.PHONY: setup demo up test pages screenshots faults test-quick conformance fleets vendors check bench bench-million apt clean
 
 setup: .venv/.site
 
@@ -76,6 +76,10 @@ vendors: .venv/.vendors
 # Every figure beside its aim; QUICK=1 takes some two minutes. Writes bench/latest.json.
 bench: .venv/.dev
 	@$(PY) -m bench
+
+# A Run of a million simulated sandboxes, and the queries over it: half an hour.
+bench-million: .venv/.dev
+	@$(PY) -m bench million
 
 check: .venv/.dev
 	@$(PY) -m ruff format --check .

@@ -1,7 +1,8 @@
 """`make bench`: every benchmark once, a table on stdout, and bench/latest.json.
 
 Each row names its aim and says met or missed. QUICK=1 takes smaller sizes (some two
-minutes); nothing here fails because a figure is missed.
+minutes); nothing here fails because a figure is missed. Names of parts, as
+`python -m bench whole cost`, run only those and print; `million` is the largest Run.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PART_S_MAX = 1_200
+PART_S_MAX = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def coverage(quick: bool) -> Iterator[Row]:
 
 
 def ingest(quick: bool) -> Iterator[Row]:
-    events = 1_000_000 if quick else 10_000_000
+    events = 1_000_000 if quick else 5_000_000
     found = _part("bench.ingest_memory", "--events", str(events))
     size = f"{events // 1_000_000} M events"
     yield Row(f"ingest of {size}: site's memory over idle", found["rise_mb"], "MB", 300)
@@ -102,32 +103,118 @@ def pages(quick: bool) -> Iterator[Row]:
     yield Row(f"{each}, alone", found["live_cpu_ms_alone"], "ms")
 
 
+def whole(quick: bool) -> Iterator[Row]:
+    """A whole Run, and as a burst that this machine cannot carry."""
+    count = 10_000 if quick else 100_000
+    yield from _whole(count, quick)
+
+
+def _whole(count: int, quick: bool) -> Iterator[Row]:
+    found = _part("bench.run", "--sandboxes", str(count))
+    name = f"Run of {count:,}"
+    large = count >= 300_000
+    yield Row(
+        f"{name}: launch to sealed",
+        found["launch_to_sealed_s"],
+        "s",
+        None if quick else 1_200 if large else 360,
+    )
+    share = (found["held_share"] or 0) * 100
+    yield Row(f"{name}: Held of those truly alive", share, "%", 99.5, least=True)
+    yield Row(f"{name}: VALID", found["verdict"] == "VALID", "", 1, least=True)
+    clean = bool(found["certificate_clean"])
+    yield Row(f"{name}: certificate clean", clean, "", 1, least=True)
+    delay_ms = found["harness_delay_p99_ms"] or 0.0
+    yield Row(f"{name}: harness delay, P99", delay_ms, "ms", 20)
+    yield Row(f"{name}: loop lag, max", found["loop_lag_ms"] or 0.0, "ms", 100)
+    yield Row(f"{name}: agents together", found["agents_mb"], "MB", 4_000)
+    yield Row(f"{name}: site", found["site_mb"], "MB", 1_500)
+    yield Row(f"{name}: everything", found["all_mb"], "MB", 20_000)
+
+
+def cost(quick: bool) -> Iterator[Row]:
+    found = _part("bench.agent_cost", "--rounds", "2" if quick else "3")
+    ours = found["ours"]
+    yield Row("agent: CPU a sandbox over HTTP", ours["cpu_ms"], "ms", 1.5)
+    yield Row("agent: added to create, P99, cold", ours["cold_p99_ms"], "ms", 100)
+    yield Row("agent: added to create, P99, warm", ours["warm_p99_ms"], "ms", 15)
+    yield Row("agent: RSS with 100 sandboxes", ours["rss_mb"], "MB")
+    for name, said in (("httpx", "httpx, HTTP/1.1"), ("sdk", "E2B's SDK")):
+        other = found[name]
+        times = other["cpu_ms"] / ours["cpu_ms"]
+        yield Row(f"{said}: CPU a sandbox, times ours", times, "")
+        yield Row(f"{said}: added to create, P99, warm", other["warm_p99_ms"], "ms")
+
+
+def control_plane(quick: bool) -> Iterator[Row]:
+    sizes = ((500, 15),) if quick else ((2_000, 120), (5_000, 30))
+    for agents, seconds in sizes:
+        words = ("--agents", str(agents), "--seconds", str(seconds))
+        found = _part("bench.control_plane", *words)
+        name = f"heartbeats of {agents:,} agents every 5 s"
+        aim = 50 if agents <= 2_000 else None
+        yield Row(f"{name}: P99", found["p99_ms"], "ms", aim)
+        yield Row(f"{name}: errors", found["errors"], "", 0)
+        yield Row(f"{name}: not recorded", found["not_recorded"], "", 0)
+        yield Row(f"{name}: site's CPU each", found["site_cpu_ms_per_beat"], "ms")
+
+
+def queries(quick: bool) -> Iterator[Row]:
+    yield from _queries(10_000 if quick else 100_000, 10 if quick else 50)
+
+
+def _queries(count: int, calls: int) -> Iterator[Row]:
+    words = ("--sandboxes", str(count), "--calls", str(calls))
+    found = _part("bench.queries", *words)
+    for name, took in found["queries"].items():
+        aim = 50 if name in ("client curve", "api leaderboard") else 100
+        said = f"{name} of {count:,}, P95"
+        yield Row(said, took["p95_ms"], "ms", aim if count <= 100_000 else None)
+
+
+def million() -> Iterator[Row]:
+    """What `make bench-million` measures; half an hour."""
+    yield from _whole(1_000_000, quick=False)
+    yield from _queries(1_000_000, 20)
+
+
 PARTS: tuple[Callable[[bool], Iterator[Row]], ...] = (
     agent,
     coverage,
     ingest,
     rebuild,
     fairness,
+    cost,
+    control_plane,
+    queries,
     pages,
+    whole,
 )
 
 
 def main() -> None:
     quick = os.environ.get("QUICK", "") not in ("", "0")
+    chosen = sys.argv[1:]
+    largest = chosen == ["million"]
+    known = {part.__name__: part for part in PARTS}
+    if not largest and not set(chosen) <= set(known):
+        raise SystemExit(f"parts are {', '.join(known)}, or million")
+    parts = [known[name] for name in chosen or known] if not largest else []
     rows: list[Row] = []
     began = time.monotonic()
-    for part in PARTS:
-        for row in part(quick):
-            rows.append(row)
-            print(f"{row.name:<44}{row.value:>14,.6g} {row.unit:<10} {row.says}")
-            sys.stdout.flush()
+    for row in million() if largest else (r for part in parts for r in part(quick)):
+        rows.append(row)
+        print(f"{row.name:<56}{row.value:>14,.6g} {row.unit:<10} {row.says}")
+        sys.stdout.flush()
     found = {
         "machine": machine(),
         "quick": quick,
         "took_s": round(time.monotonic() - began),
         "rows": [{**asdict(row), "says": row.says} for row in rows],
     }
-    (ROOT / "bench" / "latest.json").write_text(json.dumps(found, indent=1) + "\n")
+    name = "million.json" if largest else "latest.json"
+    if not chosen or largest:  # parts alone are printed only
+        (ROOT / "bench" / name).write_text(json.dumps(found, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:
