@@ -54,7 +54,6 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.staticfiles",
     "django_dramatiq",
-    "ninja",  # the API's page uses its own scripts then, none from elsewhere
     "runs",
 ]
 MIDDLEWARE = [

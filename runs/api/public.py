@@ -14,6 +14,7 @@ from runs import launch as launching
 from runs import publication
 from runs.api.access import run_or_404, visible_runs
 from runs.api.accounts import router as accounts_router
+from runs.api.docs import ApiPage
 from runs.api.record import router as record_router
 from runs.api.shapes import run_json
 from runs.errors import (
@@ -65,6 +66,7 @@ api = NinjaAPI(
     description=__doc__ or "",
     urls_namespace="api",
     auth=OperatorIfAny(),
+    docs=ApiPage(),
     docs_url="/docs",
 )
 api.add_router("", record_router)
@@ -109,6 +111,7 @@ def create(request: HttpRequest, body: PlanBody, launch: bool = False) -> Any:
 
 @api.post("/runs/{code}/launch", auth=token, tags=["runs"])
 def launch_run(request: HttpRequest, code: str) -> dict[str, Any]:
+    """Queue a draft; it starts when its turn comes."""
     run = run_or_404(request, code)
     launching.launch(run, _name(request))
     return run_json(run)
@@ -116,6 +119,7 @@ def launch_run(request: HttpRequest, code: str) -> dict[str, Any]:
 
 @api.post("/runs/{code}/abort", auth=token, tags=["runs"])
 def abort_run(request: HttpRequest, code: str) -> dict[str, Any]:
+    """End a live Run in good order: everything is torn down, collected and sealed."""
     run = run_or_404(request, code)
     launching.abort(run, _name(request))
     run.refresh_from_db()
@@ -132,6 +136,7 @@ def publish_run(request: HttpRequest, code: str, logs: bool = False) -> dict[str
 
 @api.post("/runs/{code}/unpublish", auth=token, tags=["runs"])
 def unpublish_run(request: HttpRequest, code: str) -> dict[str, Any]:
+    """Only operators may read the Run from now on."""
     run = run_or_404(request, code)
     publication.unpublish(run, _name(request))
     return run_json(run)
@@ -139,6 +144,7 @@ def unpublish_run(request: HttpRequest, code: str) -> dict[str, Any]:
 
 @api.get("/runs/{code}", tags=["runs"])
 def get_run(request: HttpRequest, code: str) -> dict[str, Any]:
+    """The Run as its page shows it: outcomes, Held, peak, verdict, labels, defects."""
     return run_json(run_or_404(request, code))
 
 

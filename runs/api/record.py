@@ -50,6 +50,7 @@ def curve(
 
 @router.get("/runs/{code}/latency")
 def latency(request: HttpRequest, code: str) -> Any:
+    """Per phase, of those that succeeded and of all observed, with intervals."""
     return results.latency(run_or_404(request, code))
 
 
@@ -61,11 +62,13 @@ def submission(request: HttpRequest, code: str) -> Any:
 
 @router.get("/runs/{code}/causes")
 def causes(request: HttpRequest, code: str) -> Any:
+    """Counts by (outcome, cause, origin), each with an example."""
     return {"items": results.causes(run_or_404(request, code))}
 
 
 @router.get("/runs/{code}/deaths")
 def deaths(request: HttpRequest, code: str, step_ms: int = 1_000) -> Any:
+    """Deaths over time, each known only to lie between two probes."""
     if not 1 <= step_ms <= STEP_MS_MAX:
         raise HttpError(422, f"step_ms must be from 1 to {STEP_MS_MAX}")
     return {"items": results.deaths(run_or_404(request, code), step_ms)}
@@ -73,6 +76,7 @@ def deaths(request: HttpRequest, code: str, step_ms: int = 1_000) -> Any:
 
 @router.get("/runs/{code}/shards")
 def shards(request: HttpRequest, code: str) -> Any:
+    """One row a Shard: state, attempts, outcomes, health, verdict, clock bound."""
     return {"items": results.shards(run_or_404(request, code))}
 
 
@@ -165,12 +169,14 @@ def sandboxes(
 
 @router.get("/runs/{code}/sandboxes.csv")
 def sandboxes_csv(request: HttpRequest, code: str, chosen: Chosen) -> HttpResponse:
+    """The same rows, all of them, as CSV."""
     run = run_or_404(request, code)
     return _file(run, _filter(chosen), "csv", "text/csv")
 
 
 @router.get("/runs/{code}/sandboxes.parquet")
 def sandboxes_parquet(request: HttpRequest, code: str, chosen: Chosen) -> HttpResponse:
+    """The same rows, all of them, as Parquet."""
     run = run_or_404(request, code)
     kind = "application/vnd.apache.parquet"
     return _file(run, _filter(chosen), "parquet", kind)
@@ -196,6 +202,7 @@ def start(request: HttpRequest, code: str) -> Any:
 
 @router.get("/runs/{code}/sandboxes/{sandbox}/events")
 def sandbox_events(request: HttpRequest, code: str, sandbox: int) -> Any:
+    """Every event of one Sandbox, in the order of its record."""
     run = run_or_404(request, code)
     if not 0 <= sandbox < int(run.plan["sandbox_count"]):
         raise HttpError(404, f"Run {code} has no Sandbox {sandbox}")
@@ -204,6 +211,7 @@ def sandbox_events(request: HttpRequest, code: str, sandbox: int) -> Any:
 
 @router.get("/runs/{code}/defects")
 def defects(request: HttpRequest, code: str, limit: int = 1_000) -> Any:
+    """What could not be read of the raw record: key, line and reason."""
     if not 1 <= limit <= 10_000:
         raise HttpError(422, "limit must be from 1 to 10000")
     run = run_or_404(request, code)
@@ -216,6 +224,7 @@ def defects(request: HttpRequest, code: str, limit: int = 1_000) -> Any:
 
 @router.get("/runs/{code}/manifest")
 def manifest(request: HttpRequest, code: str) -> HttpResponse:
+    """manifest.json as it was written when the Run was sealed."""
     run = run_or_404(request, code)
     body = objects.get(f"runs/{run.code}/manifest.json")
     if run.state != State.SEALED or body is None:
@@ -246,6 +255,7 @@ def late(request: HttpRequest, code: str) -> Any:
 
 @router.get("/leaderboard", tags=["leaderboard"])
 def leaderboard(request: HttpRequest) -> Any:
+    """Ranked Providers by class, with intervals, Runs and every ranked launch."""
     plans = class_plans()
     found = [board_json(board, plans) for board in current_boards(timezone.now())]
     if not is_operator(request):
