@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -40,11 +41,16 @@ class RestProvider:
             self.headers(config),
             secrets=self.about.secrets(config),
             rules=self.rules,
+            tls=self.trusted(config),
         )
 
     def headers(self, config: Mapping[str, str]) -> dict[str, str]:
         """Sent with every request: how this vendor wants its key."""
         return {"Authorization": f"Bearer {config['api_key']}"}
+
+    def trusted(self, config: Mapping[str, str]) -> ssl.SSLContext | None:
+        """Where not the authorities that this machine trusts."""
+        return None
 
     def bases(self) -> list[str]:
         """Hosts whose connections are warmed: the API's, and the commands' if known."""

@@ -18,7 +18,10 @@ from shardagent.errors import Cause, ProviderError
 from shardagent.providers.base import Wanted
 from tests.vendors.standin import plan_of, standin
 
-THIN = ["daytona", "e2b", "novita", "runloop", "tensorlake", "vercel"]
+THIN = [
+    *("agent-sandbox", "blaxel", "daytona", "e2b", "northflank", "novita", "runloop"),
+    *("tensorlake", "vercel"),
+]
 NEEDS_PACKAGES = [
     ("daytona", "sdk"),
     ("modal", "thin"),
