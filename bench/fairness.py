@@ -2,10 +2,15 @@
 
     python -m bench.fairness [--together 100] [--rounds 5] [--json]
 
-The vendor's stand-in runs in a process of its own and answers each create one second
-after it read it. Added = the client's latency less that second: an upper bound, as it
-has the stand-in's own queue in it. Warm: after the adapter has connected. The SDKs are
-measured where they are installed.
+A process of its own (bench.metronome) answers each create as the vendor's stand-in
+does, one second after it read it. Added = the client's latency less that second.
+Warm: after the adapter has connected, and after one round that is thrown away. The
+SDKs are measured where they are installed. What speaks no HTTP/1.1 (Modal) is answered
+by its stand-in itself, whose own queue is then in the figure.
+
+    python -m bench.fairness --record
+
+writes runs/overhead.json, which a Run's page quotes. For that the machine must be idle.
 """
 
 from __future__ import annotations
@@ -14,10 +19,15 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
+import platform
 import time
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from multiprocessing.connection import Connection
+from pathlib import Path
 
+from bench.metronome import Metronome
 from runs.simcloud import boxes, web
 from runs.simcloud.cloud import Cloud
 from shardagent import providers
@@ -28,7 +38,8 @@ from shardagent.wire import Plan
 VENDOR_S = 1.0
 SECRET = "bench-secret-0123456789"
 LISTEN_S = 20
-VENDORS = ("e2b", "daytona", "runloop", "tensorlake", "vercel", "modal")
+VENDORS = tuple(sorted(web.VENDORS))
+RECORD = Path(__file__).resolve().parents[1] / "runs" / "overhead.json"
 
 
 class Exact(Cloud):
@@ -71,6 +82,8 @@ def serve(vendor: str, tell: Connection) -> None:
 
     async def run() -> None:
         address, _ = await web.serve(vendor, Exact(), "127.0.0.1:0")
+        if not hasattr(import_module(web.VENDORS[vendor]), "serve"):
+            address = await Metronome(address, VENDOR_S).serve()
         tell.send(address)
         await asyncio.Event().wait()
 
@@ -102,9 +115,11 @@ async def measure(plan: Plan, address: str, together: int, rounds: int) -> list[
     return sorted(added)
 
 
-def rows(together: int, rounds: int) -> list[dict[str, object]]:
+def rows(
+    together: int, rounds: int, vendors: Sequence[str] = VENDORS
+) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
-    for vendor in VENDORS:
+    for vendor in vendors:
         for transport in providers.about(vendor).transports:
             about = providers.about(vendor)
             asked = {"provider": vendor, "sandbox_count": 1, "transport": transport}
@@ -135,13 +150,29 @@ def rows(together: int, rounds: int) -> list[dict[str, object]]:
     return found
 
 
+def record(found: Sequence[Mapping[str, object]]) -> None:
+    """What a Run's page quotes; rows of vendors that were not measured now stay."""
+    old = json.loads(RECORD.read_text())["rows"] if RECORD.exists() else []
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}"
+    new = [{**row, "measured": today, "machine": machine} for row in found]
+    by_name = {(row["vendor"], row["transport"]): row for row in [*old, *new]}
+    lines = [json.dumps(by_name[name]) for name in sorted(by_name)]
+    text = ",\n  ".join(lines)
+    RECORD.write_text(f'{{\n "rows": [\n  {text}\n ]\n}}\n')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--together", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--vendors", nargs="*", default=VENDORS, choices=VENDORS)
     options = parser.parse_args()
-    found = rows(options.together, options.rounds)
+    found = rows(options.together, options.rounds, options.vendors)
+    if options.record:
+        record(found)
     if options.json:
         print(json.dumps({"rows": found}))
         return

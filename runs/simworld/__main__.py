@@ -30,6 +30,7 @@ TRUTH_FLUSH_S = 15
 TRUTH_RETRY_S = 120
 EXIT_CONFIG = 2
 EXIT_TRUTH_LOST = 3
+VENDOR_NICENESS = 10
 LISTEN_BACKLOG = 4_096
 
 log = logging.getLogger("runs.simworld")
@@ -105,6 +106,8 @@ class Process:
         from runs.simcloud.web import serve
 
         config = self._config
+        # A vendor's machines take no CPU from the agents; this one's would.
+        os.nice(VENDOR_NICENESS)
         count = config.sandbox_count
         cloud = Cloud(self._engine, self._timers, config.secret, count)
         address, self._close = await serve(config.vendor, cloud, config.listen)

@@ -130,7 +130,9 @@ class AgentSandboxProvider(RestProvider):
             reply = await self.http.ask(
                 "create", "POST", self._claims, sent=sent, json=order_of(wanted, name)
             )
-            sandbox = bound_to(reply.object()) or await bound
+            made = reply.object()
+            text_of(made.get("metadata") or {}, "name")  # a claim, or nonsense
+            sandbox = bound_to(made) or await bound
         finally:
             self._watch.forget(name)
         return reply.timing.created(f"{name}/{sandbox}")
@@ -216,7 +218,9 @@ class Watch:
         return waiting
 
     def forget(self, name: str) -> None:
-        self._waiting.pop(name, None)
+        waiting = self._waiting.pop(name, None)
+        if waiting is not None and waiting.done() and not waiting.cancelled():
+            waiting.exception()  # nobody needs it any more
 
     async def close(self) -> None:
         if self._task is not None:
@@ -272,10 +276,15 @@ class Watch:
         return True
 
     def _fail(self, error: ProviderError) -> None:
+        """The claims were accepted: what is refused is the watch, no create."""
+        text = f"cannot watch the claims: {error.message}"
+        cause = Cause.PROVIDER_ERROR
+        if error.origin is not Origin.PROVIDER:
+            cause = error.cause
+        failure = ProviderError(cause, error.origin, text, status=error.status)
         for waiting in self._waiting.values():
             if not waiting.done():
-                waiting.set_exception(error)
-        self._waiting.clear()
+                waiting.set_exception(failure)
 
 
 def order_of(wanted: Wanted, name: str) -> dict[str, Any]:

@@ -72,9 +72,7 @@ class BlaxelProvider(RestProvider):
         made = reply.object()
         name = text_of(made.get("metadata") or {}, "name")
         while made.get("status") in _COMING:
-            await asyncio.sleep(LOOK_S)
-            looked = await self.http.ask("create", "GET", f"/sandboxes/{name}")
-            made = looked.object()
+            made = await self.look(f"/sandboxes/{name}", LOOK_S)
         if made.get("status") not in (None, "DEPLOYED"):
             said = f"the sandbox is {made.get('status')}: {_reason(made)}"
             failure = self.http.error("create", None, said)

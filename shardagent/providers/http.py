@@ -32,6 +32,7 @@ from shardagent.scrub import Scrubber
 
 BODY_BYTES_MAX = 32 * 1_048_576  # of one answer; a listing of thousands fits
 ERROR_BYTES_SHOWN = 20_000  # of a body whose words are looked for
+LEAVE_S = 2.0  # for sockets to be closed, when all is
 FRAME_MAX = 4 * 1_048_576  # bytes of one message of a WebSocket
 FRAMES_MAX = 10_000  # of one answer
 KEEP_S = 75.0  # a connection unused for so long is closed
@@ -259,8 +260,10 @@ class Http:
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
-        for leaving in [*self._leaving]:
-            leaving.cancel()
+        if self._leaving:
+            _, late = await asyncio.wait([*self._leaving], timeout=LEAVE_S)
+            for leaving in late:
+                leaving.cancel()
         if opened is not None:
             await opened.close()
 

@@ -6,7 +6,6 @@ carries them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -95,9 +94,7 @@ class NorthflankProvider(RestProvider):
         made = _data(reply.object())
         provider_id = text_of(made, "id")
         while _status(made) not in ("COMPLETED", "FAILED"):
-            await asyncio.sleep(LOOK_S)
-            looked = await self.http.ask("create", "GET", f"{self._all}/{provider_id}")
-            made = _data(looked.object())
+            made = _data(await self.look(f"{self._all}/{provider_id}", LOOK_S))
         if _status(made) == "FAILED":
             text = "the deployment has failed"
             raise ProviderError(Cause.PROVIDER_ERROR, Origin.PROVIDER, text)
