@@ -225,7 +225,7 @@ def _selector(request: web.Request) -> Fits:
 
     def fits(about: Mapping[str, Any]) -> bool:
         named = name is None or about["name"] == name
-        return named and labels.items() <= about["labels"].items()
+        return bool(named and labels.items() <= about["labels"].items())
 
     return fits
 

@@ -153,8 +153,8 @@ class NorthflankProvider(RestProvider):
                         raise self.http.error("execute", None, said)
                     return answer_of(int(code), *output)
                 case "error":
-                    said = data.get("message") if isinstance(data, dict) else data
-                    raise self.http.error("execute", None, f"exec error: {said}")
+                    why = data.get("message") if isinstance(data, dict) else data
+                    raise self.http.error("execute", None, f"exec error: {why}")
         raise unintelligible("the command's stream has no end")
 
 
