@@ -54,7 +54,12 @@ class BlaxelProvider(RestProvider):
     rules = (
         Rule(Cause.QUOTA, r"QUOTA_EXCEEDED|\btier\b", (400, 403, 409, 429)),
         Rule(Cause.TIMEOUT, r"CREATION_TIMEOUT"),
-        Rule(Cause.NOT_FOUND, r"(WORKLOAD|SANDBOX)_NOT_FOUND|terminated", (400, 502)),
+        Rule(
+            Cause.NOT_FOUND,
+            r"(WORKLOAD|SANDBOX)_NOT_FOUND|terminated",
+            (400, 502),
+            ("execute",),
+        ),
         Rule(Cause.AUTH, r"AUTHENTICATION_UNAVAILABLE", (503,)),
     )
 

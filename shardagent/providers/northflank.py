@@ -73,6 +73,7 @@ class NorthflankProvider(RestProvider):
         Rule(
             Cause.NOT_FOUND,
             r"no (running )?(instance|container|pod)s?\b|not (found|running)|paused",
+            verbs=("execute",),
         ),
     )
 
