@@ -163,7 +163,7 @@ class Http:
                 params=params,
                 headers={**extra, **(headers or {})},
                 allow_redirects=False,
-                trace_request_ctx=_Context(timing, sent),
+                trace_request_ctx=_Context(timing, sent, bool(body)),
             ) as answer:
                 reply = Reply(
                     answer.status, answer.headers, await _read(answer), timing
@@ -321,10 +321,13 @@ class _Connected(Exception):
         self.connection = connection
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Context:
+    """Of one request. with_body: it leaves with its body, not when its head is made."""
+
     timing: Timing
     sent: Sent | None
+    with_body: bool = False
 
 
 _timing: ContextVar[Timing | None] = ContextVar("_timing", default=None)
@@ -375,15 +378,25 @@ def _traces() -> aiohttp.TraceConfig:
         if timing.wrapped_ns:
             timing.tls_us = (now - timing.wrapped_ns) // 1_000
 
+    async def headed(session: object, here: SimpleNamespace, _: object) -> None:
+        context = _of(here)
+        if context.sent is not None and not context.with_body:
+            context.sent()
+
+    # The head is kept back and leaves with the body, in a task of its own: in a burst,
+    # after the heads of all others are made.
     async def sending(session: object, here: SimpleNamespace, _: object) -> None:
-        sent = _of(here).sent
-        if sent is not None:
+        context = _of(here)
+        if context.sent is not None and context.with_body:
+            context.with_body = False
+            context.sent, sent = None, context.sent
             sent()
 
     config.on_connection_create_start.append(begins)
     config.on_dns_resolvehost_end.append(resolved)
     config.on_connection_create_end.append(connected)
-    config.on_request_headers_sent.append(sending)
+    config.on_request_headers_sent.append(headed)
+    config.on_request_chunk_sent.append(sending)
     return config
 
 
