@@ -96,7 +96,7 @@ def _world(plan: Plan, scratch: Path) -> tuple[subprocess.Popen[bytes], str]:
         "seed": 1,
         "sandbox_count": plan.sandbox_count,
         "shard_count": plan.shard_count,
-        "world": {"profile": "blaxel"},
+        "world": {"profile": "blaxel", "tick_ms": 5},
         "secret": SECRET,
         "listen": f"unix:{scratch}/world.sock",
         "truth_dir": str(scratch),

@@ -30,11 +30,13 @@ def curve_figure(
     phases: Sequence[Phase],
     clock_bound_us: int | None,
     live: bool = False,
+    verdict: str = "",
 ) -> dict[str, Any]:
     """Proven (line), possible (band above it), implied (thin dashes), target (line).
 
     points: rows of elapsed_ms, proven, possible, implied, each exact at its instant.
     rows: the address of the explorer; a click leads to the Sandboxes of a point.
+    verdict: the word that a picture of a doubtful Run carries wherever it is taken.
     """
     x = [point["elapsed_ms"] / 1_000 for point in points]
     bound = "" if clock_bound_us is None else f" ± {clock_bound_us / 1_000:.3g} ms"
@@ -60,7 +62,8 @@ def curve_figure(
         }
     _bands(figure, phases)
     upto = ", as far as probes have confirmed" if live else ""
-    x_title = f"s since T0{bound}{upto}"
+    doubt = f" · {verdict}: our own rig may have had a part in it" if verdict else ""
+    x_title = f"s since T0{bound}{upto}{doubt}"
     _calm(figure, height=380, x_title=x_title, y_title="sandboxes")
     return _plain(figure)
 

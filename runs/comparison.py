@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from runs.ranking import resampled
+from runs.statistics import HOSTS_FOR_INTERVAL_MIN
 from runs.templatetags.runs_format import microseconds, percent, thousands
 
 RUNS_MIN, RUNS_MAX = 2, 6
@@ -88,20 +90,18 @@ def latency_rows(tables: Sequence[Json], codes: Sequence[str]) -> list[dict[str,
 
 
 def held_interval(run: Json) -> tuple[float, float] | None:
-    """95 % of the share held, had other Shards of their kind carried it.
+    """95 % of the share held, had other hosts of their kind carried it.
 
-    None where fewer than 20 Shards are known: no interval is honest then.
+    None where fewer than 20 hosts are known: no interval is honest then.
     """
     held = run["held"] or {}
-    by_shard = held.get("by_shard") or []
-    shards = sum(count for _, count in by_shard)
-    if shards < 20:
+    by_host = held.get("by_host") or []
+    hosts = sum(count for _, _, count in by_host)
+    if hosts < HOSTS_FOR_INTERVAL_MIN:
         return None
-    values = np.array([value for value, _ in by_shard], dtype=np.float64)
-    weights = np.array([count for _, count in by_shard]) / shards
-    draw = np.random.default_rng(shards)
-    sums = draw.multinomial(shards, weights, size=RESAMPLES) @ values
-    low, high = np.quantile(sums / run["plan"]["target"], (0.025, 0.975))
+    shares = resampled(by_host, np.random.default_rng(hosts), RESAMPLES)
+    whole = sum(observed * count for _, observed, count in by_host)
+    low, high = np.quantile(shares * whole / run["plan"]["target"], (0.025, 0.975))
     return float(low), min(1.0, float(high))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 SANDBOXES = 1_000
 SCALED_MIN = 10_000  # from here on the Run is spread and probed as a large one
 LARGE_MIN = 300_000  # and from here on as the largest
-PROCESSES = 4  # agents that carry a scaled Run here
+PROCESSES = 4  # agents that carry it, two for each of two cores
+TICK_MS = 5  # the simulated world answers so often: fewer wakings on both sides
 PROFILE = "blaxel"
 
 
@@ -80,5 +81,6 @@ def _scaled(sandboxes: int) -> dict[str, Any]:
             "deaths": sandboxes // 500,
             "rack_size": 12,
             "rack_at_s": over_s + 30,
+            "tick_ms": TICK_MS,
         },
     }

@@ -5,6 +5,7 @@ Sealing, rebuilding and verifying all come here, so they cannot disagree.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -100,7 +101,8 @@ def labels(plan: Plan, *, mixed: bool = False) -> list[str]:
 
 
 def latencies(facts: RunFacts, plan: Plan) -> dict[str, Any]:
-    """The latency table, with intervals by a bootstrap over Shards."""
+    """The latency table, with intervals by a bootstrap over hosts."""
+    carriers = machines.host_of(plan.code)
     found = {
         phase: {**asdict(row), "ci95": {}, "ci95_label": None}
         for phase, row in latency.latency(plan.code).items()
@@ -109,18 +111,24 @@ def latencies(facts: RunFacts, plan: Plan) -> dict[str, Any]:
         if not found[phase]["count"]:
             continue
         by_shard = list(latency.by_shard(plan.code, phase))
-        label = statistics.coverage_label(len(by_shard))
-        found[phase]["ci95_label"] = label
-        if len(by_shard) >= statistics.HOSTS_FOR_INTERVAL_MIN:
-            found[phase]["ci95"] = _intervals(by_shard, plan.seed)
+        clusters = statistics.numbered(
+            [carriers.get(shard, f"shard {shard}") for shard, _ in by_shard]
+        )
+        hosts = len(set(clusters))
+        found[phase]["ci95_label"] = statistics.coverage_label(hosts)
+        if hosts >= statistics.HOSTS_FOR_INTERVAL_MIN:
+            rows = [took for _, took in by_shard]
+            found[phase]["ci95"] = _intervals(rows, clusters, plan.seed)
     return found
 
 
-def _intervals(by_shard: list[tuple[int, list[int]]], seed: int) -> dict[str, Any]:
-    sizes = [len(took) for _, took in by_shard]
+def _intervals(
+    rows: Sequence[Sequence[int]], clusters: Sequence[int], seed: int
+) -> dict[str, Any]:
+    sizes = [len(took) for took in rows]
     bounds = statistics.intervals(
-        np.concatenate([np.asarray(took, dtype=np.int64) for _, took in by_shard]),
-        np.repeat(np.asarray([shard for shard, _ in by_shard]), sizes),
+        np.concatenate([np.asarray(took, dtype=np.int64) for took in rows]),
+        np.repeat(np.asarray(clusters), sizes),
         list(QUANTILES.values()),
         seed=seed,
     )

@@ -69,7 +69,10 @@ def create_run(
         plan = plan.model_copy(update={"endpoint": credential.endpoint})
     code = new_code(plan.provider)
     frozen = freeze(
-        plan, code=code, now_us=time.time_ns() // 1_000, software=software()
+        limits.resolved(plan),
+        code=code,
+        now_us=time.time_ns() // 1_000,
+        software=software(),
     )
     return Run.objects.create(
         code=code,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -107,7 +108,13 @@ def history(provider: str, *, public: bool) -> list[dict[str, Any]]:
         launch = _launch(run)
         share = None if launch.held is None else launch.share_held
         found.append(
-            {"run": run, "launch": launch, "share": share, "at": run.launched_at}
+            {
+                "run": run,
+                "launch": launch,
+                "share": share,
+                "at": run.launched_at,
+                "json": {"labels": (run.summary or {}).get("labels", [])},
+            }
         )
     return found
 
@@ -142,7 +149,7 @@ def _launch(run: Run) -> Launch:
         cpus=observed.get("cpus"),
         memory_bytes=observed.get("memory_bytes"),
         connect_us=observed.get("connect_us"),
-        by_shard=tuple((value, n) for value, n in (held or {}).get("by_shard", ())),
+        by_host=tuple(tuple(row) for row in (held or {}).get("by_host", ())),
     )
 
 
@@ -157,7 +164,19 @@ def _barred(run: Run, labels: Sequence[str]) -> tuple[str, ...]:
     """Why a Run does not count; a Plan from elsewhere may only claim to be ranked."""
     plan = read_plan(run.plan, run.code)
     found = [label for label in labels if label in BARRING_LABELS]
-    return (*found, *(f"not {fault}" for fault in ranked_faults(plan)))
+    found += [f"not {fault}" for fault in ranked_faults(plan)]
+    if _held_s(run) < plan.hold_s:  # aborted, or its agents were lost: not its class
+        found.append("not held to its end")
+    return tuple(found)
+
+
+def _held_s(run: Run) -> float:
+    """How long the hold really was, in s; what is not over is not judged by it."""
+    instants = (run.summary or {}).get("instants") or {}
+    began, ended = instants.get("t_hold_us"), instants.get("t_end_us")
+    if began is None or ended is None:
+        return math.inf  # Held is null then, and the Run counts for nothing
+    return float(ended - began) / 1e6
 
 
 def _day(at: datetime) -> int:

@@ -30,6 +30,7 @@ from shardagent.wire import Plan, Shape
 
 _JOURNALLED = ("end_reason", "end_detail")  # fields told with a change of state
 SEALED = "collected and judged"
+DATE_MAX_US = 253_370_764_800_000_000  # 9999-01-01
 QUEUE_LOCK_MAX = 10_000  # Runs of one lane looked at
 
 
@@ -60,7 +61,8 @@ def queue(run: Run, user_name: str) -> bool:
 
 
 def at(at_us: int) -> datetime:
-    return datetime.fromtimestamp(at_us / 1e6, tz=UTC)
+    """The nearest that a date can say: records from elsewhere may hold anything."""
+    return datetime.fromtimestamp(min(max(at_us, 0), DATE_MAX_US) / 1e6, tz=UTC)
 
 
 def begin_provisioning(run: Run) -> bool:

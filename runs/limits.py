@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from runs.plan import burst_s
+from runs.plan import burst_s, is_simulated
 from shardagent.wire import Plan
 
 
@@ -125,6 +125,19 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = {
 def limits_of(provider: str) -> Sequence[Limit]:
     """The tiers of a Provider, the largest last; empty where nothing is published."""
     return LIMITS.get(provider, ())
+
+
+def resolved(plan: Plan) -> Plan:
+    """With the published limit of calls from one address, unless the Plan has its own.
+
+    A stand-in has no such limit. The largest tier's: what this account has is not
+    known, and every tier's so far is the same.
+    """
+    tiers = limits_of(plan.provider)
+    if plan.egress_calls_per_s is not None or not tiers or is_simulated(plan):
+        return plan
+    published = tiers[-1].calls_per_s_per_address
+    return plan.model_copy(update={"egress_calls_per_s": published})
 
 
 def warnings(plan: Plan) -> list[str]:

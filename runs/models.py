@@ -109,6 +109,12 @@ class Run(models.Model):
         """Not the vendor itself; said wherever the Run is shown."""
         return is_simulated(read_plan(self.plan, self.code))
 
+    @property
+    def doubt(self) -> str:
+        """SUSPECT or INVALID, the word that goes wherever its number does; else ""."""
+        level = ((self.summary or {}).get("verdict") or {}).get("level", "VALID")
+        return "" if self.state != State.SEALED or level == "VALID" else str(level)
+
 
 class Credential(models.Model):
     """An operator's account at a Provider; only credentials.py opens `sealed`."""

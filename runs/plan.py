@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from runs.errors import PlanError
-from runs.verdict import threshold_errors
+from runs.verdict import resolved, threshold_errors
 from shardagent import providers
 from shardagent.providers.base import About
 from shardagent.wire import Plan, Shape
@@ -46,7 +46,7 @@ def parse_plan(asked: object, *, sandbox_count_max: int) -> Plan:
     try:
         plan = Plan.model_validate({**defaults, **asked})
     except ValidationError as error:
-        errors |= _messages(error)
+        errors |= _messages(error) | _threshold_errors(asked.get("thresholds"))
         raise PlanError(errors) from None
     errors |= _count_errors(plan, sandbox_count_max)
     if not errors:
@@ -69,6 +69,7 @@ def freeze(plan: Plan, *, code: str, now_us: int, software: Mapping[str, Any]) -
             "code": code,
             "created_at_us": now_us,
             "seed": plan.seed or secrets.randbelow(2**31 - 1) + 1,
+            "thresholds": resolved(plan.thresholds),
             "software": dict(software),
         }
     )
@@ -78,9 +79,12 @@ def read_plan(stored: object, code: str) -> Plan:
     """A Plan from a run.json, of any writer: unknown keys ignored, defaults filled."""
     plan = Plan.model_validate(stored)
     per_shard = plan.sandboxes_per_shard
+    if plan.shard_count and "sandboxes_per_shard" not in plan.model_fields_set:
+        per_shard = math.ceil(plan.sandbox_count / plan.shard_count)
     return plan.model_copy(
         update={
             "code": code,
+            "sandboxes_per_shard": per_shard,
             "shard_count": plan.shard_count
             or math.ceil(plan.sandbox_count / per_shard),
             "target": plan.target or plan.sandbox_count,
@@ -147,6 +151,14 @@ def _messages(error: ValidationError) -> dict[str, str]:
         given = "" if item["type"] == "missing" else f" (given: {shown[:60]})"
         messages.setdefault(field, said + given)
     return messages
+
+
+def _threshold_errors(asked: object) -> dict[str, str]:
+    """Of a Plan that is wrong elsewhere too: each bad field has its message at once."""
+    if not isinstance(asked, Mapping):
+        return {}
+    known = {str(k): v for k, v in asked.items() if isinstance(v, int | float)}
+    return threshold_errors(known)
 
 
 def _count_errors(plan: Plan, sandbox_count_max: int) -> dict[str, str]:

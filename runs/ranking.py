@@ -59,7 +59,8 @@ class Launch:
     harness: int  # unobserved and not_attempted
     tti_p99_us: int | None
     barred: tuple[str, ...] = ()  # why it may not count: quota-bound, no witness …
-    by_shard: tuple[tuple[int, int], ...] = ()  # held in a Shard, so many Shards
+    # (held on a host, observed there, number of such hosts)
+    by_host: tuple[tuple[int, int, int], ...] = ()
     cpus: float | None = None  # observed in its sandboxes; None where none said so
     memory_bytes: int | None = None
     connect_us: int | None = None  # one round trip to the Provider
@@ -236,13 +237,24 @@ def _interval(used: Sequence[Launch]) -> tuple[float, float]:
 
 def _by_hosts(launch: Launch, draw: np.random.Generator) -> npt.NDArray[np.float64]:
     """Its share held, RESAMPLES times, had other hosts of its kind carried it."""
-    shards = sum(count for _, count in launch.by_shard)
-    if not shards:
+    if not any(observed for _, observed, _ in launch.by_host):
         return np.full(RESAMPLES, launch.share_held)
-    held = np.array([value for value, _ in launch.by_shard], dtype=np.float64)
-    weights = np.array([count for _, count in launch.by_shard]) / shards
-    sums = draw.multinomial(shards, weights, size=RESAMPLES) @ held
-    found: npt.NDArray[np.float64] = np.minimum(1.0, sums / launch.denominator)
+    shares = resampled(launch.by_host, draw, RESAMPLES)
+    whole = sum(observed * hosts for _, observed, hosts in launch.by_host)
+    found: npt.NDArray[np.float64] = np.minimum(
+        1.0, shares * whole / launch.denominator
+    )
+    return found
+
+
+def resampled(
+    by_host: Sequence[tuple[int, int, int]], draw: np.random.Generator, size: int
+) -> npt.NDArray[np.float64]:
+    """Share held of what was observed, on as many hosts drawn from these."""
+    held, observed, hosts = np.array(by_host, dtype=np.int64).T
+    count = int(hosts.sum())
+    drawn = draw.multinomial(count, hosts / count, size=size)
+    found: npt.NDArray[np.float64] = (drawn @ held) / np.maximum(1, drawn @ observed)
     return found
 
 

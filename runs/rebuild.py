@@ -50,10 +50,12 @@ def rebuild(code: str) -> Run:
     publication = _json(f"runs/{code}/publication.json") or {}
     sealed_at_us = manifest["sealed_at_us"] if manifest else plan.created_at_us
     keys = [key for key in record_keys(code) if _counts(manifest, key)]
-    sealed = judged(plan, keys, sealed_at_us=sealed_at_us)
+    sealed = judged(plan, keys, sealed_at_us=sealed_at_us, told=_told(manifest, code))
     lines = journal.lines(code)
     ends = [line for line in lines if "end_reason" in line]
-    published = bool(publication.get("published"))
+    # What was published may be INVALID by now: the record was harmed, or a rule mended.
+    invalid = sealed.summary["verdict"]["level"] == "INVALID"
+    published = bool(publication.get("published")) and not invalid
     fields: dict[str, Any] = {
         "provider": plan.provider,
         "state": State.SEALED,
@@ -194,6 +196,17 @@ def _manifest(code: str) -> dict[str, Any] | None:
         raise RecordError(f"{key} is no manifest: segments is not a list of objects")
     found["keys"] = {row["key"] for row in rows}
     return found
+
+
+def _told(manifest: dict[str, Any] | None, code: str) -> dict[str, str]:
+    """Segment key → sha256, as the Run was sealed; its run.json is no segment."""
+    rows = manifest["segments"] if manifest else ()
+    own = f"runs/{code}/run.json"
+    return {
+        row["key"]: row["sha256"]
+        for row in rows
+        if row["key"] != own and isinstance(row.get("sha256"), str)
+    }
 
 
 def _counts(manifest: dict[str, Any] | None, key: str) -> bool:

@@ -59,29 +59,44 @@ def seal(run_id: int) -> bool:
         if not is_due(run_id):
             return False
         run = Run.objects.get(pk=run_id)
-        _reconcile(run)
+        hashed = _reconcile(run)
         supervise.flush_journal(run)
         at_us = lifecycle.now_us(run)
-        sealed = judged(
-            lifecycle.plan_of(run), record_keys(run.code), sealed_at_us=at_us
-        )
+        plan, keys = lifecycle.plan_of(run), record_keys(run.code)
+        sealed = judged(plan, keys, sealed_at_us=at_us, hashed=hashed)
         objects.put(f"runs/{run.code}/manifest.json", sealed.manifest)
         return lifecycle.seal(run, sealed.summary, at_us)
     finally:
         claims.give_back(run_id, *held)
 
 
-def judged(plan: Plan, keys: Sequence[str], *, sealed_at_us: int) -> Sealed:
-    """Ingest the Run's whole record, these objects, and judge it."""
+def judged(
+    plan: Plan,
+    keys: Sequence[str],
+    *,
+    sealed_at_us: int,
+    hashed: Sequence[dict[str, Any]] = (),
+    told: Mapping[str, str] | None = None,
+) -> Sealed:
+    """Ingest the Run's whole record, these objects, and judge it.
+
+    hashed: those of which the caller has the hash already. told: key → sha256 of each
+    segment as the Run was sealed. What is absent or altered since is a defect, and the
+    record INVALID (measurement.md §7).
+    """
     store = object_store()
     segments = [key for key in keys if not key.endswith("/run.json")]
     clickhouse_ingest.replace_run(store, plan, segments)
+    known = {row["key"] for row in hashed}
+    fresh = hashes.hash_objects(store, plan.code, [k for k in keys if k not in known])
+    rows = sorted([*hashed, *fresh], key=lambda row: str(row["key"]))
+    clickhouse_ingest.add_defects(plan.code, _harm(told or {}, rows))
     summary = judge(plan)
     manifest = {
         "format": 1,
         "code": plan.code,
         "sealed_at_us": sealed_at_us,
-        "segments": hashes.hash_objects(store, plan.code, keys),
+        "segments": hashes.with_events(plan.code, rows),
         "defects": [
             asdict(row) for row in defects.defects(run_facts(plan), DEFECTS_LISTED_MAX)
         ],
@@ -92,6 +107,15 @@ def judged(plan: Plan, keys: Sequence[str], *, sealed_at_us: int) -> Sealed:
     return Sealed(summary, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
 
 
+def _harm(told: Mapping[str, str], hashed: list[dict[str, Any]]) -> dict[str, str]:
+    stored = {str(row["key"]): str(row["sha256"]) for row in hashed}
+    return {
+        key: "altered" if key in stored else "absent"
+        for key, sha256 in told.items()
+        if stored.get(key) != sha256
+    }
+
+
 def record_keys(code: str) -> list[str]:
     """Every object of the Run's record, in key order."""
     prefix = f"runs/{code}/"
@@ -99,10 +123,13 @@ def record_keys(code: str) -> list[str]:
     return [item.key for item in objects.listing(prefix) if item.key not in own]
 
 
-def _reconcile(run: Run) -> None:
-    """Compare what agents reported with what is stored; journal each difference."""
+def _reconcile(run: Run) -> list[dict[str, Any]]:
+    """Compare what agents reported with what is stored; journal each difference.
+
+    Returns the hashes of what is stored; none where it was done before.
+    """
     if run.journal.filter(body__contains='"kind":"reconciled"').exists():
-        return
+        return []
     keys = [key for key in record_keys(run.code) if "/shards/" in key]
     rows = hashes.hash_objects(object_store(), run.code, keys)
     if len(rows) != len(keys):
@@ -118,6 +145,7 @@ def _reconcile(run: Run) -> None:
     )
     for first in range(0, len(lines), RECONCILE_BATCH):
         lifecycle.note(run, lines[first : first + RECONCILE_BATCH])
+    return rows
 
 
 def _differences(run: Run, stored: Mapping[str, str]) -> Iterable[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""Confidence intervals that respect who measured: a bootstrap over Shards.
+"""Confidence intervals that respect who measured: a bootstrap over hosts.
 
-Sandboxes of one Shard share a machine and a network path, so they are not independent;
+Sandboxes of one host share a machine and a network path, so they are not independent;
 resampling single Sandboxes gives intervals that are far too narrow (measurement.md §8).
 Pure: arrays in, numbers out, repeatable by seed.
 """
@@ -38,7 +38,7 @@ def intervals(
 ) -> list[tuple[int, int]]:
     """95 % intervals (2.5 and 97.5 % of the resamples), one per quantile.
 
-    values and clusters have one entry a row; clusters says which Shard it came from.
+    values and clusters have one entry a row; clusters says which host it came from.
     """
     assert values.shape == clusters.shape
     assert values.size
@@ -61,6 +61,12 @@ def intervals(
         (int(found[low, column]), int(found[high, column]))
         for column in range(len(quantiles))
     ]
+
+
+def numbered(names: Sequence[str]) -> list[int]:
+    """Names as numbers from 0 on, in the order in which they first occur."""
+    places: dict[str, int] = {}
+    return [places.setdefault(name, len(places)) for name in names]
 
 
 def coverage_label(hosts: int) -> str | None:

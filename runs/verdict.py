@@ -306,12 +306,33 @@ def threshold_errors(thresholds: Mapping[str, float]) -> dict[str, str]:
     return errors
 
 
+def resolved(thresholds: Mapping[str, float]) -> dict[str, float]:
+    """Every threshold by its name, the Plan's own where it is tighter.
+
+    So a Plan is frozen: a default that changes later changes no old Run.
+    """
+    found: dict[str, float] = {}
+    for check in CHECKS:
+        suspect, invalid = thresholds_of(check, thresholds)
+        if suspect is not None:
+            found[check.name] = suspect
+        if invalid is not None:
+            found[f"{check.name}.invalid"] = invalid
+    return found
+
+
 def thresholds_of(
     check: Check, overrides: Mapping[str, float]
 ) -> tuple[float | None, float | None]:
-    suspect = overrides.get(check.name, check.suspect)
-    invalid = overrides.get(f"{check.name}.invalid", check.invalid)
-    return suspect, invalid
+    """(SUSPECT, INVALID): a record from elsewhere cannot loosen them either."""
+    return (
+        _tighter(check.suspect, overrides.get(check.name)),
+        _tighter(check.invalid, overrides.get(f"{check.name}.invalid")),
+    )
+
+
+def _tighter(own: float | None, asked: float | None) -> float | None:
+    return own if own is None or asked is None else min(own, asked)
 
 
 def level_of(

@@ -25,11 +25,11 @@ from shardagent.health import Health
 from shardagent.machine import told
 from shardagent.post import Post
 from shardagent.providers.base import Provider
-from shardagent.runner import Runner
+from shardagent.runner import Runner, Turns
 from shardagent.scrub import Scrubber, scrub_logging
 from shardagent.shard import CLOCK_SAMPLES_MIN, Shard
 from shardagent.site import Exchange, Site
-from shardagent.spool import Spool
+from shardagent.spool import Spool, flush_together
 from shardagent.timeline import Timeline
 from shardagent.uploads import Uploads
 from shardagent.wire import (
@@ -47,9 +47,15 @@ REGISTER_LIMIT_S = 120.0
 QUICK_BEAT_S = 0.1  # between heartbeats until the first clock samples are there
 BEAT_MIN_S = 0.05
 BEAT_RETRY_MAX_S = 5.0  # between heartbeats while the site does not answer
-FLUSH_TICK_S = 0.1
+FLUSH_TICK_MIN_S, FLUSH_TICK_MAX_S = 0.1, 1.0
+FLUSH_TICKS = 20  # in a flush interval
+# Timers of many Shards on one grid: fewer wakings, at a delay that is measured as ours.
+GRID_S = 0.005
+GRID_SHARDS_MIN = 50
 BEATS_AT_ONCE = 50  # Shards looked at before the loop goes on to their calls
 HEALTH_INTERVAL_S = 5.0
+HEALTH_INTERVAL_MAX_S = 60.0
+HEALTH_SHARDS = 50  # so many are told in an interval: of more, each less often
 HEALTH_LOOK_S = 0.02
 HEALTH_BEFORE_US = 50_000
 CLOSE_LIMIT_S = 5.0  # for the Provider's connections
@@ -93,6 +99,7 @@ class Agent:
         self._samples = Samples()
         self._health = Health()
         self._posts: list[Post] = []
+        self._turns = Turns()
         self._clock_id = ""
         self._beat_s = QUICK_BEAT_S
         self._beat_soon = asyncio.Event()
@@ -242,6 +249,8 @@ class Agent:
             clock=self._clock,
             health=self._health,
             tasks=tasks,
+            turns=self._turns,
+            grid_s=GRID_S if len(self._posts) >= GRID_SHARDS_MIN else 0.0,
         )
         facts = told(self._options.machine, registered.seen_from)
         runner.event(Kind.AGENT_STARTED, now, **facts)
@@ -377,16 +386,19 @@ class Agent:
     # Background.
 
     async def _flush(self, uploads: Uploads, usual_us: int) -> None:
-        tick_us = int(FLUSH_TICK_S * 1e6)
+        tick_s = usual_us / 1e6 / FLUSH_TICKS
+        tick_s = min(max(tick_s, FLUSH_TICK_MIN_S), FLUSH_TICK_MAX_S)
+        tick_us = int(tick_s * 1e6)
         while True:
-            await asyncio.sleep(FLUSH_TICK_S)
+            await asyncio.sleep(tick_s)
             now = self._clock.now_us()
-            flushes = []
+            due = []
             for post in self._posts:
-                due = [
+                streams = [
                     stream
                     for stream in post.spool.streams
-                    if stream.flush_due(
+                    if stream.oldest_us is not None
+                    and stream.flush_due(
                         now,
                         max(
                             1, uploads.flush_us(post.spool, stream, usual_us) - tick_us
@@ -394,22 +406,24 @@ class Agent:
                         post.spool.phase,
                     )
                 ]
-                if due:
-                    flushes.append(post.spool.flush(*due))
-            await asyncio.gather(*flushes)
+                if streams:
+                    due.append((post.spool, streams))
+            await flush_together(due)
             uploads.kick()
 
     async def _watch_health(self) -> None:
-        """Maxima every HEALTH_INTERVAL_S; anew just before T0 and before T_destroy.
+        """Maxima at each interval; anew just before T0 and before T_destroy.
 
         So the maxima from T0 to the last final probe hold nothing of arming, nor of
         the destroys.
         """
+        interval_s = HEALTH_INTERVAL_S * max(1, len(self._posts) / HEALTH_SHARDS)
+        interval_us = int(min(interval_s, HEALTH_INTERVAL_MAX_S) * 1e6)
         last_us = self._clock.now_us()
         while True:
             await asyncio.sleep(HEALTH_LOOK_S)
             now = self._clock.now_us()
-            due_us = last_us + int(HEALTH_INTERVAL_S * 1e6)
+            due_us = last_us + interval_us
             times = self._instants()
             for edge_us in (times.t0_us, times.destroy_us) if times else ():
                 if edge_us is not None and last_us < edge_us - HEALTH_BEFORE_US:
@@ -418,7 +432,8 @@ class Agent:
                 continue
             last_us = now
             taken = self._health.take()
-            for post in self._posts:
+            for number, post in enumerate(self._posts, 1):
+                await _breathe(number)
                 if post.runner is not None and not post.spool.sealed:
                     post.runner.tell_health(taken)
 

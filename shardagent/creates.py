@@ -23,12 +23,15 @@ class Creates:
         """Nothing more is created."""
         self._next = len(self._places)
 
-    def due_us(self, t0_us: int | None) -> int | None:
-        """When the next one is intended; None where none is, or not yet."""
-        if self._next >= len(self._places) or t0_us is None:
+    def due_us(self, t0_us: int | None, *, empty: bool = False) -> int | None:
+        """When the next one is intended; None (`empty`: T0) where there is none yet."""
+        if t0_us is None:
             return None
+        fallback = t0_us if empty else None
+        if self._next >= len(self._places):
+            return fallback
         if self._sequential:
-            return self._sequential_due_us
+            return self._sequential_due_us or fallback
         return t0_us + self._places[self._next][0]
 
     def take(self) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import heapq
 from collections.abc import Callable
 from typing import Protocol
 
-from shardagent.calls import Call, Result
+from shardagent.calls import Call, Result, Value, Verb
 from shardagent.errors import Cause, Origin, ProviderError
-from shardagent.providers.base import Answer
 
 STALL_US = 1_000_000  # a deadline noticed so late says nothing of the Provider
 
@@ -19,6 +18,9 @@ class Ears(Protocol):
 
     def now_us(self) -> int:
         """Agent time."""
+
+    def sent(self, call: Call, at: int) -> None:
+        """The first byte of any call but a probe was handed over."""
 
     def ended(self, call: Call, result: Result) -> None:
         """Once for each call."""
@@ -37,7 +39,7 @@ def timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
 
 
 class QuickCall:
-    """One probe under way without a task of its own."""
+    """One call under way without a task of its own."""
 
     __slots__ = ("call", "forget", "over", "_calls", "_sent_us", "started_us")
 
@@ -49,11 +51,19 @@ class QuickCall:
         self._calls = calls
         self._sent_us: int | None = None
 
+    @property
+    def due_us(self) -> int:
+        """When its time is over."""
+        return self.started_us + round(self.call.timeout_s * 1e6)
+
     def sent(self) -> None:
         """Its first byte is handed to the socket."""
-        self._sent_us = self._calls.runner.now_us()
+        runner = self._calls.runner
+        self._sent_us = at = runner.now_us()
+        if self.call.verb is not Verb.PROBE:  # of which nobody is told
+            runner.sent(self.call, at)
 
-    def ended(self, value: Answer | None, error: ProviderError | None) -> None:
+    def ended(self, value: Value, error: ProviderError | None) -> None:
         """It was answered, or cannot be any more."""
         if self.over:
             return
@@ -73,54 +83,57 @@ class QuickCall:
 
 
 class QuickCalls:
-    """The quick calls of a Shard; all have the same time, so the oldest ends first."""
+    """The quick calls of a Shard, and one timer for all their deadlines."""
 
-    def __init__(self, runner: Ears, limit_s: float) -> None:
+    def __init__(self, runner: Ears) -> None:
         self.runner = runner
         self.in_flight = 0
-        self._limit_us = round(limit_s * 1e6)
-        self._calls: deque[QuickCall] = deque()
+        self._heap: list[tuple[int, int, QuickCall]] = []
+        self._count = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due_us = 0
 
     def add(self, call: QuickCall) -> None:
         """Watch over one more."""
         self.in_flight += 1
-        self._calls.append(call)
-        if self._timer is None:
+        self._count += 1
+        due_us = call.due_us
+        heapq.heappush(self._heap, (due_us, self._count, call))
+        if self._timer is None or due_us < self._timer_due_us:
             self._set_timer()
 
     def forget(self) -> None:
         """Nobody waits any more."""
-        for call in self._calls:
+        for _, _, call in self._heap:
             call.over = True
             if call.forget is not None:
                 call.forget()
-        self._calls.clear()
+        self._heap.clear()
         self.in_flight = 0
         if self._timer is not None:
             self._timer.cancel()
 
     def _set_timer(self) -> None:
-        while self._calls and self._calls[0].over:
-            self._calls.popleft()
-        if not self._calls:
+        if self._timer is not None:
+            self._timer.cancel()
             self._timer = None
+        heap = self._heap
+        while heap and heap[0][2].over:
+            heapq.heappop(heap)
+        if not heap:
             return
-        due_us = self._calls[0].started_us + self._limit_us
-        wait_s = max(0, due_us - self.runner.now_us()) / 1e6
+        self._timer_due_us = heap[0][0]
+        wait_s = max(0, self._timer_due_us - self.runner.now_us()) / 1e6
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(wait_s, self._on_timer)
 
     def _on_timer(self) -> None:
-        now = self.runner.now_us()
-        while self._calls:
-            call = self._calls[0]
-            late_us = now - call.started_us - self._limit_us
-            if not call.over and late_us < 0:
-                break
-            self._calls.popleft()
+        self._timer = None
+        now, heap = self.runner.now_us(), self._heap
+        while heap and (heap[0][2].over or heap[0][0] <= now):
+            due_us, _, call = heapq.heappop(heap)
             if not call.over:
-                call.expire(late_us)
+                call.expire(now - due_us)
         self._set_timer()
 
 

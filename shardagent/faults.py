@@ -25,7 +25,7 @@ from typing import Protocol, cast
 
 from shardagent.clock import Clock
 from shardagent.errors import ConfigError
-from shardagent.providers.base import Created, Provider, Sent, Wanted
+from shardagent.providers.base import Created, Provider, Sent, Waiting, Wanted
 
 VARIABLE = "HOLDFAST_TEST_FAULT"
 NAMES = frozenset(
@@ -153,6 +153,9 @@ class _Resending:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._provider, name)
+
+    def create_quickly(self, wanted: Wanted, waiting: Waiting) -> None:
+        """Every create goes the usual way, which is below."""
 
     async def create(self, wanted: Wanted, sent: Sent) -> Created:
         made = await self._provider.create(wanted, sent)

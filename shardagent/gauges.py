@@ -39,25 +39,23 @@ class Gauges:
 
 
 class Change:
-    """Keeps the gauges in step; `moved` says whether the Sandbox's state is another."""
+    """Keeps the gauges in step."""
 
-    __slots__ = ("_before", "_gauges", "_sandbox", "moved")
+    __slots__ = ("_before", "_gauges", "_sandbox")
 
     def __init__(self, gauges: Gauges, sandbox: Sandbox) -> None:
         self._gauges = gauges
         self._sandbox = sandbox
         self._before = (sandbox.settled, sandbox.state, sandbox.alive)
-        self.moved = False
 
-    def __enter__(self) -> Change:
-        return self
+    def __enter__(self) -> None:
+        pass
 
     def __exit__(self, *_: object) -> None:
         gauges, sandbox = self._gauges, self._sandbox
         settled, state, alive = self._before
         if sandbox.state is state and sandbox.alive is alive:
             return
-        self.moved = True
         gauges.unsettled -= sandbox.settled - settled
         gauges.open -= (sandbox.state is State.CLOSED) - (state is State.CLOSED)
         gauges.lost += (sandbox.state is State.LOST) - (state is State.LOST)

@@ -10,6 +10,7 @@ from collections import deque
 
 LAG_TICK_S = 0.02
 CPU_TICK_S = 1.0
+GAUGES_S = 0.5  # for so long memory and open files, once read, are those of now
 WINDOW_S = 5.0  # shares are the largest over any window of this length
 
 
@@ -23,6 +24,8 @@ class Health:
         self._history: deque[tuple[float, float, tuple[int, int] | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._next_cpu_s = 0.0
+        self._gauges: tuple[int, int | None] = (0, None)
+        self._gauges_until_s = 0.0
 
     def start(self) -> None:
         """Begin sampling on the running loop."""
@@ -45,11 +48,16 @@ class Health:
 
     def peek(self) -> dict[str, object]:
         """The same without beginning anew: other Shards have not taken theirs."""
+        now_s = time.monotonic()
+        if now_s >= self._gauges_until_s:  # many Shards may ask at one instant
+            self._gauges = (_rss_bytes(), _open_fds())
+            self._gauges_until_s = now_s + GAUGES_S
+        rss_bytes, open_fds = self._gauges
         return {
             "cpu_pct": round(self._cpu_max_pct, 1),
-            "rss_bytes": _rss_bytes(),
+            "rss_bytes": rss_bytes,
             "loop_lag_us": round(self._lag_max_s * 1e6),
-            "open_fds": _open_fds(),
+            "open_fds": open_fds,
             "steal_pct": self._steal_max_pct,
         }
 

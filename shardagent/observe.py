@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from shardagent.calls import Result
+from shardagent.calls import Call, Record, Result
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Answer
+from shardagent.wire import Kind
 
 # Five lines: processors, cgroup CPU quota, MemTotal, cgroup memory limit (v2, then v1).
 # A line is empty where the sandbox does not have it.
@@ -73,3 +74,14 @@ def _quota(text: str) -> float | None:
     quota, _, period = text.partition(" ")
     used, of = _whole(quota), _whole(period)
     return used / of if used and of else None
+
+
+def tell(record: Record, call: Call, result: Result) -> None:
+    """Write down what it said, or that it said nothing of use."""
+    try:
+        facts = fields(result)
+    except ProviderError as failure:
+        text = f"a sandbox does not say its size: {failure}"
+        record.log(result.done_us, "WARNING", text)
+        return
+    record.event(Kind.OBSERVED, result.done_us, call.sandbox, **facts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
+from typing import cast
 
 from shardagent import observe
 from shardagent.calls import Call, Result, Value, Verb, Warmed
@@ -11,12 +13,34 @@ from shardagent.clock import Clock
 from shardagent.deadlines import Deadline, QuickCall, QuickCalls, timed_out
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.health import Health
-from shardagent.providers.base import Provider, Wanted
+from shardagent.providers.base import Forget, Provider, QuickProvider, Wanted
 from shardagent.shard import Shard
 from shardagent.spool import ShardSpool
 from shardagent.wire import Finish, HeartbeatAnswer, Kind, Plan
 
 TIMER_MAX_S = 3_600.0  # a longer wait is looked at again
+TURN_S = 0.01  # of a turn of the loop for the timers of all Shards; then sockets again
+
+
+class Turns:
+    """What the Shards of a process do at one instant, in turns that are not long.
+
+    T_end is the same for all of them: without this its timers would be one turn.
+    """
+
+    def __init__(self) -> None:
+        self._until_s: float | None = None
+
+    def may(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this turn has time for one more Shard."""
+        now_s = loop.time()
+        if self._until_s is None:
+            self._until_s = now_s + TURN_S
+            loop.call_soon(self._over)
+        return now_s < self._until_s
+
+    def _over(self) -> None:
+        self._until_s = None
 
 
 class Runner:
@@ -31,7 +55,10 @@ class Runner:
         clock: Clock,
         health: Health,
         tasks: asyncio.TaskGroup,
+        turns: Turns,
+        grid_s: float = 0.0,
     ) -> None:
+        """grid_s: what is due within so long leaves together; 0 for each at its own."""
         self.spool = spool
         self.over = asyncio.Event()
         self.shard: Shard  # set by `drive`, which needs this runner as its record
@@ -41,10 +68,16 @@ class Runner:
         self._health = health
         self._tasks = tasks
         self._calls: set[asyncio.Task[None]] = set()
-        self._quickly = getattr(provider, "probe_quickly", None)
-        self._quick = QuickCalls(self, plan.probe_timeout_s)
-        self._timer: asyncio.TimerHandle | None = None
+        self._quickly = (
+            cast(QuickProvider, provider)
+            if hasattr(provider, "probe_quickly")
+            else None
+        )
+        self._quick = QuickCalls(self)
+        self._turns = turns
+        self._timer: asyncio.Handle | None = None
         self._timer_due_us = 0
+        self._grid_s = grid_s
         self._loop = asyncio.get_running_loop()
         self._spec = plan.spec.model_dump()
         self._labels = {
@@ -112,7 +145,7 @@ class Runner:
 
     def _begin(self, calls: list[Call]) -> None:
         for call in calls:
-            if call.verb is Verb.PROBE and self._probe_quickly(call):
+            if self._quickly is not None and self._call_quickly(call):
                 continue
             # Not of the TaskGroup, whose own book-keeping costs as much as the call.
             task = self._loop.create_task(self._perform(call))
@@ -125,22 +158,46 @@ class Runner:
                 task.cancel()
             self._quick.forget()
 
-    def _probe_quickly(self, call: Call) -> bool:
+    def _call_quickly(self, call: Call) -> bool:
         """Without a task, where the adapter can; False where it has to be one."""
-        if self._quickly is None:
-            return False
         waiting = QuickCall(self._quick, call, self._clock.now_us())
-        waiting.forget = self._quickly(
-            call.provider_id, self._plan.probe_command, call.secret, waiting
-        )
+        waiting.forget = self._ask_quickly(call, waiting)
         if waiting.forget is None:
             return False
         self._quick.add(waiting)
         return True
 
+    def _ask_quickly(self, call: Call, waiting: QuickCall) -> Forget | None:
+        provider, plan, known_as = self._quickly, self._plan, call.provider_id
+        assert provider is not None
+        match call.verb:
+            case Verb.PROBE:
+                command = plan.probe_command
+                return provider.probe_quickly(known_as, command, call.secret, waiting)
+            case Verb.CREATE:
+                return provider.create_quickly(self._wanted(call), waiting)
+            case Verb.READY:
+                command, timeout_s = plan.ready_command, call.timeout_s
+                return provider.execute_quickly(known_as, command, timeout_s, waiting)
+            case Verb.WITNESS:
+                assert call.secret is not None
+                return provider.start_witness_quickly(known_as, call.secret, waiting)
+            case Verb.DESTROY:
+                return provider.destroy_quickly(known_as, waiting)
+            case Verb.WARM | Verb.OBSERVE | Verb.LIST:
+                return None  # once a Shard
+
+    def _wanted(self, call: Call) -> Wanted:
+        labels = self._labels | {"sandbox": str(call.sandbox)}
+        return Wanted(call.sandbox, labels, call.ttl_s, self._spec)
+
     def now_us(self) -> int:
         """The agent's clock."""
         return self._clock.now_us()
+
+    def sent(self, call: Call, at: int) -> None:
+        """The first byte of a quick call was handed over."""
+        self.shard.sent(call, at)
 
     def ended(self, call: Call, result: Result) -> None:
         """A quick call ended."""
@@ -164,9 +221,15 @@ class Runner:
             self._timer.cancel()
         self._timer_due_us = due_us
         wait_s = min((due_us - self._clock.now_us()) / 1e6, TIMER_MAX_S)
-        self._timer = self._loop.call_later(max(0.0, wait_s), self._on_timer)
+        at_s = self._loop.time() + max(0.0, wait_s)
+        if self._grid_s:
+            at_s = math.ceil(at_s / self._grid_s) * self._grid_s
+        self._timer = self._loop.call_at(at_s, self._on_timer)
 
     def _on_timer(self) -> None:
+        if not self._turns.may(self._loop):
+            self._timer = self._loop.call_soon(self._on_timer)
+            return
         self._timer = None
         now = self._clock.now_us()
         due_us = self.shard.next_due()
@@ -220,9 +283,7 @@ class Runner:
                 warm = await provider.warm(call.connections)
                 return Warmed(warm, provider.connect_us)
             case Verb.CREATE:
-                labels = self._labels | {"sandbox": str(call.sandbox)}
-                wanted = Wanted(call.sandbox, labels, call.ttl_s, self._spec)
-                return await provider.create(wanted, sent)
+                return await provider.create(self._wanted(call), sent)
             case Verb.READY:
                 command = plan.ready_command
                 return await provider.execute(

@@ -373,11 +373,11 @@ class Sandbox:
             self._count_final(now, failure)
             return
         counted = self.failures >= self.rules.probe_failures_max
-        if counted and now - self.failed_first_us >= interval_us:
-            self._die(now)
-        elif failure.cause in NEVER_COUNTED:
+        if failure.cause in NEVER_COUNTED:
             # Asking a throttled edge twice as often would only feed the throttle.
             self.due_us = self.probe_due_us = now + interval_us
+        elif counted and now - self.failed_first_us >= interval_us:
+            self._die(now)
         else:
             self.due_us = self.probe_due_us = now + interval_us // 2
 

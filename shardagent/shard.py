@@ -17,7 +17,6 @@ from shardagent import observe, schedule
 from shardagent.calls import Call, Record, Result, Verb
 from shardagent.clock import Samples
 from shardagent.creates import Creates
-from shardagent.errors import ProviderError
 from shardagent.gauges import Gauges, TalliedRecord, due_heap
 from shardagent.providers.base import Listed
 from shardagent.rules import rules_of
@@ -133,8 +132,9 @@ class Shard:
         dues = [self.warmth.due_us, self._cut_us]
         if not self.released:
             dues.append(self._last_heard_us + SILENCE_MAX_US)
-        if self.phase not in NOT_STARTED:
-            dues.append(self._creates.due_us(self.times.t0_us))
+        if self.phase is not ShardPhase.STARTING:
+            armed = self.phase is ShardPhase.ARMED
+            dues.append(self._creates.due_us(self.times.t0_us, empty=armed))
         held, destroyed = bool(self.record.tally[Kind.HOLDING]), self._destroy_begun
         dues += self.times.dues(self.phase, held=held, destroyed=destroyed)
         return min((due for due in dues if due is not None), default=None)
@@ -218,12 +218,14 @@ class Shard:
         now = result.done_us
         if call.verb in OF_SANDBOX:
             sandbox = self._sandboxes[call.sandbox]
-            with self._gauges.change(sandbox) as change:
+            with self._gauges.change(sandbox):
                 sandbox.finished(call, result)
             if call.verb is Verb.DESTROY:
                 self._destroying -= 1
             self._follow(sandbox, now, calls)
-            if not (change.moved or self._destroy_begun or self._cut_us is not None):
+            while self._destroys and self._destroying < DESTROYS_MAX:
+                self._act_on(self._sandboxes[self._destroys.popleft()], now, calls)
+            if not self._stirs():
                 return calls
         elif call.verb is Verb.WARM:
             level = "WARNING" if result.error else "INFO"
@@ -232,12 +234,20 @@ class Shard:
         elif call.verb is Verb.LIST:
             self._on_list(result)
         else:
-            self._on_observed(call, result)
+            observe.tell(self.record, call, result)
         self._due_known = False
-        while self._destroys and self._destroying < DESTROYS_MAX:
-            self._act_on(self._sandboxes[self._destroys.popleft()], now, calls)
         self._advance(now, calls)
         return calls
+
+    def _stirs(self) -> bool:
+        """Whether the end of one Sandbox's call may move the Shard as a whole."""
+        gauges = self._gauges
+        return (
+            (self.phase is ShardPhase.BURSTING and not gauges.unsettled)
+            or not gauges.open
+            or (self._destroy_begun and gauges.lost > 0)
+            or self._creates.awaited is not None
+        )
 
     # Arming.
 
@@ -397,17 +407,6 @@ class Shard:
                 call = Call(Verb.OBSERVE, timeout_s, sandbox.index, sandbox.provider_id)
                 calls.append(call)
                 return
-
-    def _on_observed(self, call: Call, result: Result) -> None:
-        now = result.done_us
-        try:
-            fields = observe.fields(result)
-        except ProviderError as failure:
-            self.record.log(
-                now, "WARNING", f"a sandbox does not say its size: {failure}"
-            )
-            return
-        self.record.event(Kind.OBSERVED, now, call.sandbox, **fields)
 
     def _end(self, now: int) -> None:
         times = self.times

@@ -17,7 +17,7 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -30,6 +30,7 @@ from shardagent.wire import Finish, Kind, Lease, SegmentReport
 
 SEGMENT_BYTES_MAX = 1 << 20  # before compression
 SPOOL_BYTES_MAX = 512 << 20  # on disk, all Shards of the process
+MEMORY_BYTES_MAX = 16 << 20  # of that also in memory, so that it is not read again
 LOG_LINE_MAX = 2_000  # characters
 ZSTD_LEVEL = 1
 GOLDEN_RATIO = 0.618034
@@ -42,9 +43,10 @@ _SEGMENT_NAME = re.compile(r"(events|log)-(\d{6})\.zst")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment waiting to be stored: on disk, or in memory where the disk is full.
+    """One segment waiting to be stored: on disk, and in memory while there is room.
 
-    What is only in memory is stored like the rest, but does not outlive the process.
+    Where the disk is full it is in memory alone: stored like the rest, but it does not
+    outlive the process.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class Spool:
         self, directory: Path, run: str, *, bytes_max: int = SPOOL_BYTES_MAX
     ) -> None:
         self.used_bytes = 0
+        self.memory_bytes = 0  # of that, what need not be read again
         self.bytes_max = bytes_max
         self._directory = directory / run
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -92,7 +95,8 @@ class Cut:
     room: int  # bytes that the spool still takes
     earlier: list[SegmentReport]
     reports: list[SegmentReport] = field(default_factory=list)
-    in_memory: dict[int, bytes] = field(default_factory=dict)  # by seq: disk refused
+    contents: dict[int, bytes] = field(default_factory=dict)  # by seq
+    refused: set[int] = field(default_factory=set)  # of these: not on disk
     dropped: int = 0
 
     @property
@@ -119,7 +123,8 @@ class Cut:
                 _write(self.stream.path(seq), stored)
             except OSError as error:
                 logger.error("segment %d is kept in memory: %s", seq, error)
-                self.in_memory[seq] = stored
+                self.refused.add(seq)
+            self.contents[seq] = stored
             self.reports.append(self.stream.report(seq, stored, len(lines)))
 
     def state(self) -> dict[str, object]:
@@ -198,13 +203,18 @@ class Stream:
         self.dropped += cut.dropped
         self.next_seq = cut.seq + len(cut.reports)
         for report in cut.reports:
-            self._keep(report, cut.in_memory.get(report.seq))
+            content: bytes | None = cut.contents[report.seq]
+            full = self._spool.memory_bytes + report.bytes > MEMORY_BYTES_MAX
+            if full and report.seq not in cut.refused:
+                content = None
+            self._keep(report, content)
 
     def stored(self, segment: Segment) -> None:
         """The oldest waiting segment is in object storage."""
         assert self.waiting[0] is segment
         self.waiting.popleft()
         self._spool.used_bytes -= segment.report.bytes
+        self._spool.memory_bytes -= len(segment.content or b"")
         segment.path.unlink(missing_ok=True)
         self.unacknowledged.append(segment.report)
 
@@ -249,6 +259,7 @@ class Stream:
 
     def _keep(self, report: SegmentReport, content: bytes | None = None) -> None:
         self._spool.used_bytes += report.bytes
+        self._spool.memory_bytes += len(content or b"")
         self.waiting.append(Segment(self.path(report.seq), report, content))
 
     def path(self, seq: int) -> Path:
@@ -276,7 +287,7 @@ class ShardSpool:
         self._folder = folder
         self._state = folder / "state.json"
         self._released = folder / "released"
-        self._flushing = asyncio.Lock()
+        self.flushing = asyncio.Lock()
         self._restore()
 
     @property
@@ -340,30 +351,24 @@ class ShardSpool:
 
     async def flush(self, *streams: Stream) -> None:
         """Make segments of what is in memory, without holding up the loop."""
-        async with self._flushing:
-            cuts = self._cuts(streams)
-            writing = asyncio.ensure_future(asyncio.to_thread(self._write, cuts))
-            try:
-                await asyncio.shield(writing)
-            except asyncio.CancelledError:
-                await asyncio.wait({writing})  # the thread goes on in any case
-                raise
-            finally:
-                self._kept(cuts)
+        async with self.flushing:
+            await _write_all([(self, streams)])
 
     def cut(self, *streams: Stream) -> None:
         """The same at once, where nothing else flushes."""
-        cuts = self._cuts(streams)
-        self._write(cuts)
-        self._kept(cuts)
+        cuts = self.cuts(streams)
+        self.write(cuts)
+        self.kept(cuts)
 
-    def _cuts(self, streams: tuple[Stream, ...]) -> list[Cut]:
+    def cuts(self, streams: Sequence[Stream]) -> list[Cut]:
+        """What is to be written of these streams; of all of them where empty."""
         chosen = streams or self.streams
         if self.events in chosen:
             self._finish_cut = self.finish  # on disk together with its event
         return [stream.take(hold=stream not in chosen) for stream in self.streams]
 
-    def _write(self, cuts: list[Cut]) -> None:
+    def write(self, cuts: list[Cut]) -> None:
+        """Segments and state to disk; in any thread."""
         for cut in cuts:
             cut.write()
         state: dict[str, object] = {cut.stream.kind: cut.state() for cut in cuts}
@@ -372,7 +377,8 @@ class ShardSpool:
         except OSError as error:
             logger.error("the spool's state is not written: %s", error)
 
-    def _kept(self, cuts: list[Cut]) -> None:
+    def kept(self, cuts: list[Cut]) -> None:
+        """They are written."""
         for cut in cuts:
             if cut.chunks:
                 cut.stream.keep(cut)
@@ -395,6 +401,36 @@ class ShardSpool:
             self._released.touch()
         except OSError as error:
             logger.error("RELEASE is not noted on disk: %s", error)
+
+
+async def flush_together(due: Sequence[tuple[ShardSpool, Sequence[Stream]]]) -> None:
+    """Flush these in one go of a thread; whoever is being flushed is left out."""
+    free = [(spool, streams) for spool, streams in due if not spool.flushing.locked()]
+    if not free:
+        return
+    async with contextlib.AsyncExitStack() as held:
+        for spool, _ in free:
+            await held.enter_async_context(spool.flushing)
+        await _write_all(free)
+
+
+async def _write_all(due: Sequence[tuple[ShardSpool, Sequence[Stream]]]) -> None:
+    """Their locks are held by the caller."""
+    work = [(spool, spool.cuts(streams)) for spool, streams in due]
+
+    def write() -> None:
+        for spool, cuts in work:
+            spool.write(cuts)
+
+    writing = asyncio.ensure_future(asyncio.to_thread(write))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait({writing})  # the thread goes on in any case
+        raise
+    finally:
+        for spool, cuts in work:
+            spool.kept(cuts)
 
 
 def _write(path: Path, content: bytes) -> None:

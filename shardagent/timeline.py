@@ -100,7 +100,7 @@ class Timeline:
             latest_us = self.latest_start_us
             return [None if latest_us is None else latest_us + 1]
         if phase is ShardPhase.ARMED:
-            return [self.t0_us]
+            return []  # T0 and the place of its first create: the Shard knows
         found = [] if held else [self.hold_us]
         if phase is not ShardPhase.TEARING_DOWN:
             found.append(self.end_us or self.deadline_us)

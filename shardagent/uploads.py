@@ -22,9 +22,11 @@ UPLOAD_TIMEOUT_S = 30.0
 RETRY_FIRST_S = 0.25
 RETRY_MAX_S = 20.0
 URLS_AHEAD_MIN = 8  # where flushes are far apart
-URLS_TICK_S = 0.2
+URLS_TICK_MIN_S, URLS_TICK_MAX_S = 0.2, 2.0
+URLS_TICKS = 10  # in a flush interval
 URLS_RETRY_S = 2.0
-LOG_FLUSH_MIN_US = 5_000_000
+LOG_FLUSH_MIN_US, LOG_FLUSH_MAX_US = 5_000_000, 60_000_000
+LOG_FLUSH_TIMES = 3  # the usual interval, within those: few lines, as many objects
 AWAY_AFTER_S = 10.0  # without an answer for this long the site counts as away
 URLS_LAST_S = 600.0  # an absence of the site that the URLs held are to last for
 CONTENT_TYPE = "application/octet-stream"
@@ -73,6 +75,8 @@ class Uploads:
         self._drains: set[asyncio.Task[None]] = set()
         self._stored = asyncio.Condition()
         enough = math.ceil(URLS_LAST_S / flush_interval_s) + 1
+        tick_s = flush_interval_s / URLS_TICKS
+        self._tick_s = min(max(tick_s, URLS_TICK_MIN_S), URLS_TICK_MAX_S)
         self._ahead = max(URLS_AHEAD_MIN, min(URLS_AHEAD, enough))
 
     def add(self, spool: ShardSpool, *, leftover: bool = False) -> None:
@@ -94,7 +98,10 @@ class Uploads:
         now = self._clock.now_us()
         away_s = (now - (self._site.heard_us or now)) / 1e6
         if stream.kind == "log":
-            usual_us = max(usual_us, LOG_FLUSH_MIN_US)
+            longest_us = max(usual_us, LOG_FLUSH_MAX_US)
+            usual_us = min(
+                max(LOG_FLUSH_TIMES * usual_us, LOG_FLUSH_MIN_US), longest_us
+            )
         if away_s < AWAY_AFTER_S:
             return usual_us
         lane = self._lanes[_key(spool, stream)]
@@ -113,7 +120,7 @@ class Uploads:
             # Apart, as the site may refuse those of attempts that are not ours now.
             well = [await self._ask(leftover=which) for which in (False, True)]
             self.kick()
-            await asyncio.sleep(URLS_TICK_S if all(well) else URLS_RETRY_S)
+            await asyncio.sleep(self._tick_s if all(well) else URLS_RETRY_S)
 
     async def stored(self, spool: ShardSpool) -> None:
         """Wait until nothing of this attempt is left to store."""

@@ -111,6 +111,8 @@ class Plan(Wire):
     quota_granted_on: str | None = Field(None, pattern=r"^\d{4}-\d\d-\d\d$")
     # Creates a second that the Provider publishes as its limit per egress address.
     egress_limit_per_s: float | None = Field(None, gt=0)
+    # The same of all calls: creates, commands, probes and destroys.
+    egress_calls_per_s: float | None = Field(None, gt=0)
     max_duration_s: float | None = Field(None, gt=0, le=172_800)
     max_cost: float | None = Field(None, gt=0, le=1_000_000)
     note: str = Field("", max_length=500)

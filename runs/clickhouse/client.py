@@ -35,6 +35,7 @@ class ObjectStore:
     key: str
     secret: str = field(repr=False)
     region: str = "auto"
+    folder: str = ""  # where the engine may read the bucket as plain files
 
 
 _local = threading.local()

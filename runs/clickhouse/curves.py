@@ -11,6 +11,7 @@ from typing import Any
 
 from runs.clickhouse import client
 from runs.clickhouse.facts import RunFacts
+from runs.clickhouse.machines import HOSTS
 
 POINTS_MAX = 20_000
 SHARES = (50, 90, 99, 100)
@@ -207,22 +208,31 @@ def held(run: RunFacts) -> Held | None:
     return Held(rows[0]["least"], run.t_hold_us, until, rows[0]["low"])
 
 
-def held_by_shard(run: RunFacts, at_us: int) -> list[tuple[int, int]]:
-    """(Sandboxes proven alive at that instant in a Shard, number of such Shards)."""
+def held_by_host(run: RunFacts, at_us: int) -> list[tuple[int, int, int]]:
+    """(proven alive on a host at that instant, observed there, number of such hosts).
+
+    Observed: without those that the harness lost or never asked for.
+    """
     rows = client.query_rows(
-        _HELD_BY_SHARD, {"run": run.code, "at": at_us, "limit": POINTS_MAX}, name="held"
+        _HELD_BY_HOST, {"run": run.code, "at": at_us, "limit": POINTS_MAX}, name="held"
     )
-    return [(row["held"], row["shards"]) for row in rows]
+    return [(row["held"], row["observed"], row["hosts"]) for row in rows]
 
 
-_HELD_BY_SHARD = """
-SELECT toInt64(held) AS held, toInt64(count()) AS shards FROM (
-    SELECT shard,
-        countIf(arrayExists(i -> i.1 <= {at:Int64} AND i.2 > {at:Int64}, proven))
-            AS held
-    FROM sandboxes FINAL WHERE run = {run:String} GROUP BY shard
+_HELD_BY_HOST = f"""
+SELECT toInt64(held) AS held, toInt64(observed) AS observed, toInt64(count()) AS hosts
+FROM (
+    SELECT if(carriers.host = '', 'shard ' || toString(shard), carriers.host)
+            AS on_host,
+        countIf(arrayExists(i -> i.1 <= {{at:Int64}} AND i.2 > {{at:Int64}}, proven))
+            AS held,
+        countIf(outcome NOT IN ('unobserved', 'not_attempted')) AS observed
+    FROM (SELECT shard, proven, outcome FROM sandboxes FINAL WHERE run = {{run:String}})
+        AS boxes
+    LEFT JOIN ({HOSTS}) AS carriers USING (shard)
+    GROUP BY on_host
 )
-GROUP BY held ORDER BY held LIMIT {limit:UInt32}
+GROUP BY held, observed ORDER BY held, observed LIMIT {{limit:UInt32}}
 """
 
 

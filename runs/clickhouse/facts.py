@@ -12,6 +12,7 @@ from runs.clickhouse.ingest import shard_count
 from shardagent.wire import Plan
 
 JOURNAL_LINES_MAX = 10_000
+INSTANT_MAX = 2_000_000_000_000_000_000  # µs; beyond it nothing is an instant
 INSTANTS = ("t0_us", "t_hold_us", "t_end_us", "t_destroy_us")
 
 
@@ -57,9 +58,9 @@ def run_facts(plan: Plan) -> RunFacts:
     defects = []
     for name in INSTANTS:
         said = journal.get(name)
-        values = recorded[name]
-        instants[name] = said if said is not None else min(values, default=None)
-        if len({*values} | ({said} if said is not None else set())) > 1:
+        least, different = recorded[name]
+        instants[name] = said if said is not None else least
+        if different > 1 or (different and said is not None and least != said):
             defects.append(f"{name}_disagrees")
     return _facts(plan, journal.get("clock_id"), instants, tuple(defects))
 
@@ -107,20 +108,26 @@ def _journal(run: str) -> dict[str, Any]:
     for row in rows:
         line = json.loads(row["text"])
         for name in wanted[row["kind"]]:
-            if isinstance(line.get(name), str if name == "clock_id" else int):
-                fields[name] = line[name]
+            value = line.get(name)
+            if name == "clock_id":
+                known = isinstance(value, str)
+            else:
+                known = type(value) is int and abs(value) <= INSTANT_MAX
+            if known:
+                fields[name] = value
     return fields
 
 
 # An autonomous teardown is one Shard's own: it speaks only where no other does.
 _RECORDED = """
 SELECT
-    arraySort(groupUniqArrayIf(100)(t0_us, kind = 'released')) AS t0,
-    arraySort(groupUniqArrayIf(100)(t_hold_us, kind = 'holding')) AS t_hold,
-    arraySort(groupUniqArrayIf(100)(t_end_us, heard)) AS t_end,
-    arraySort(groupUniqArrayIf(100)(t_destroy_us, heard)) AS t_destroy,
-    arraySort(groupUniqArrayIf(100)(t_end_us, alone)) AS t_end_alone,
-    arraySort(groupUniqArrayIf(100)(t_destroy_us, alone)) AS t_destroy_alone
+    (minIf(t0_us, kind = 'released'), uniqExactIf(t0_us, kind = 'released')) AS t0,
+    (minIf(t_hold_us, kind = 'holding'), uniqExactIf(t_hold_us, kind = 'holding'))
+        AS t_hold,
+    (minIf(t_end_us, heard), uniqExactIf(t_end_us, heard)) AS t_end,
+    (minIf(t_destroy_us, heard), uniqExactIf(t_destroy_us, heard)) AS t_destroy,
+    (minIf(t_end_us, alone), uniqExactIf(t_end_us, alone)) AS t_end_alone,
+    (minIf(t_destroy_us, alone), uniqExactIf(t_destroy_us, alone)) AS t_destroy_alone
 FROM (
     SELECT *, kind = 'teardown' AND NOT ifNull(autonomous, false) AS heard,
         kind = 'teardown' AND ifNull(autonomous, false) AS alone
@@ -136,11 +143,18 @@ LIMIT 1
 """
 
 
-def _recorded(run: str) -> dict[str, list[int]]:
+def _recorded(run: str) -> dict[str, tuple[int | None, int]]:
+    """The least that Shards said of each instant, and how many different ones."""
     row = client.query_rows(_RECORDED, {"run": run}, name="run_facts")[0]
     return {
         "t0_us": row["t0"],
         "t_hold_us": row["t_hold"],
-        "t_end_us": row["t_end"] or row["t_end_alone"],
-        "t_destroy_us": row["t_destroy"] or row["t_destroy_alone"],
+        "t_end_us": _first(row["t_end"], row["t_end_alone"]),
+        "t_destroy_us": _first(row["t_destroy"], row["t_destroy_alone"]),
     }
+
+
+def _first(
+    heard: tuple[int | None, int], alone: tuple[int | None, int]
+) -> tuple[int | None, int]:
+    return heard if heard[1] else alone

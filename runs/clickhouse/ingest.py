@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from runs.clickhouse import client
 from runs.clickhouse.client import STAGING, ObjectStore, code_literal, literal
-from runs.clickhouse.store import READ_SETTINGS, s3_source
+from runs.clickhouse.store import READ_SETTINGS, is_absent, key_of, source
 from runs.errors import QueryError
 from shardagent.wire import Plan
 
@@ -121,7 +121,8 @@ def _ingest(
     failed = dict.fromkeys(set(unique) - set(wanted), "bad_key")
     for at in range(0, len(wanted), KEYS_MAX):
         failed |= _read(store, plan, wanted[at : at + KEYS_MAX], prefix)
-    failed |= dict.fromkeys(_unseen(plan.code, wanted, prefix, failed), "empty")
+    for key in _unseen(plan.code, wanted, prefix, failed):
+        failed[key] = "absent" if is_absent(store, key) else "empty"
     corrupt = {key: why for key, why in failed.items() if prefix or why != "absent"}
     _add_defects(plan.code, corrupt, prefix)
     events, defects = _counts(plan.code, wanted, prefix)
@@ -153,7 +154,8 @@ def _read(
         client.command(
             _INSERT.format(
                 prefix=prefix,
-                source=s3_source(store, keys),
+                source=source(store, keys),
+                key=key_of(plan.code),
                 run=code_literal(plan.code),
                 per_shard=int(plan.sandboxes_per_shard),
                 sandbox_count=int(plan.sandbox_count),
@@ -188,7 +190,7 @@ SELECT {run} AS run, key, type, shard, attempt, seq, line, text, lines, bytes, e
     {shard_count} AS shard_count
 FROM (
     SELECT
-        substring(toString(_path), position(toString(_path), 'runs/')) AS key,
+        {key} AS key,
         multiIf(key LIKE '%/events-%', 'events', key LIKE '%/log-%', 'log',
                 key LIKE '%/journal-%', 'journal', 'truth') AS type,
         toUInt32OrZero(extract(key, '/shards/(\\d+)/')) AS shard,
@@ -225,6 +227,11 @@ def _unseen(
         )
         seen |= {row["key"] for row in rows}
     return [key for key in keys if key not in seen and key not in failed]
+
+
+def add_defects(run: str, reasons: dict[str, str]) -> None:
+    """Defects of whole objects, by key: what the record itself cannot say."""
+    _add_defects(run, reasons, prefix="")
 
 
 def _add_defects(run: str, reasons: dict[str, str], prefix: str) -> None:

@@ -12,6 +12,7 @@ from runs.clickhouse import client
 
 LINES_MAX = 25_000
 KINDS_SHOWN_MAX = 20
+SHARDS_MAX = 20_000
 _LINES = """
 SELECT text FROM journal FINAL
 WHERE run = {run:String} AND kind IN ('machine', 'provisioned', 'state')
@@ -52,6 +53,27 @@ class Rehearsed:
     skew_max_ms: float | None
     late_max_ms: float | None  # the last of them after T0
     clock_bound_ms: float | None  # the worst best sample of any Shard
+
+
+# A host is one agent process: Shards of one share its loop, its machine and its path.
+# A Shard of which nobody says who carried it is taken to have its own.
+HOSTS = """
+    SELECT shard, argMax(said, attempt) AS host FROM (
+        SELECT shard, attempt, if(host IS NULL, 'shard ' || toString(shard),
+            assumeNotNull(host) || ' ' || ifNull(toString(pid), '') || ' '
+                || ifNull(egress, '')) AS said
+        FROM events WHERE run = {run:String} AND kind = 'agent_started' AND judged
+    ) GROUP BY shard"""
+_HOST_OF = f"""
+SELECT shard, host FROM ({HOSTS}) ORDER BY shard LIMIT {{limit:UInt32}}
+"""
+
+
+def host_of(run: str) -> dict[int, str]:
+    """What carried each Shard; one that no agent spoke for is not in it."""
+    bound = {"run": run, "limit": SHARDS_MAX}
+    rows = client.query_rows(_HOST_OF, bound, name="host_of")
+    return {row["shard"]: row["host"] for row in rows}
 
 
 _REHEARSED = """

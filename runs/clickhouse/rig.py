@@ -53,8 +53,12 @@ FROM (
 
 _RECORD = """
 SELECT
-    (SELECT uniqExact(text) FROM journal WHERE run = {run:String}
-        AND kind IN ('absent', 'altered')) AS lost,
+    (SELECT uniqExact(key) FROM (
+        SELECT JSONExtractString(text, 'key') AS key FROM journal
+        WHERE run = {run:String} AND kind IN ('absent', 'altered')
+        UNION ALL SELECT key FROM defects
+        WHERE run = {run:String} AND line = 0
+            AND reason IN ('absent', 'altered'))) AS lost,
     (SELECT count() FROM (
         SELECT shard, attempt, type FROM segments FINAL
         WHERE run = {run:String} AND type IN ('events', 'log')
@@ -73,6 +77,34 @@ SELECT
         FROM events WHERE run = {run:String} AND kind = 'create_sent' AND judged
         GROUP BY sandbox) AS boxes USING (sandbox)) AS resends
 LIMIT 1
+"""
+
+
+# Everything that an agent sends to the Provider: each event that tells of a sending.
+_CALLS = """
+SELECT max(calls) AS peak FROM (
+    SELECT ifNull(address, '') AS egress_address, count() AS calls,
+        intDiv(sent + shift - {t0:Int64}, 1000000) AS second
+    FROM (
+        SELECT shard, attempt, multiIf(
+            kind IN ('create_sent', 'destroy_sent'), at_us,
+            kind = 'witness_started', at_us - assumeNotNull(latency_us),
+            assumeNotNull(sent_us)) AS sent
+        FROM events WHERE run = {run:String} AND judged AND (sent_us IS NOT NULL
+            OR kind IN ('create_sent', 'destroy_sent', 'witness_started'))
+    ) AS sendings
+    LEFT JOIN (
+        SELECT shard, attempt,
+            if(empty(half), 0, offset[indexOf(half, arrayMin(half))]) AS shift
+        FROM attempts FINAL WHERE run = {run:String}
+    ) AS clocks USING (shard, attempt)
+    LEFT JOIN (
+        SELECT shard, attempt, any(egress) AS address
+        FROM events WHERE run = {run:String} AND kind = 'agent_started' AND judged
+        GROUP BY shard, attempt
+    ) AS hosts USING (shard, attempt)
+    GROUP BY egress_address, second
+) LIMIT 1
 """
 
 
@@ -161,12 +193,19 @@ def _finals(run: RunFacts, plan: Plan) -> dict[int, float]:
 
 
 def _egress(run: RunFacts, plan: Plan) -> float | None:
-    """The busiest second of any egress address, in % of its published limit."""
-    if plan.egress_limit_per_s is None or run.t0_us is None:
+    """The busiest second of any egress address, in % of its published limits."""
+    if run.t0_us is None:
         return None
     bound = {"run": run.code, "t0": run.t0_us}
-    peak = client.query_rows(_EGRESS, bound, name="rig")[0]["peak"]
-    return float(100 * (peak or 0) / plan.egress_limit_per_s)
+    shares = []
+    for statement, limit in (
+        (_EGRESS, plan.egress_limit_per_s),
+        (_CALLS, plan.egress_calls_per_s),
+    ):
+        if limit is not None:
+            peak = client.query_rows(statement, bound, name="rig")[0]["peak"]
+            shares.append(float(100 * (peak or 0) / limit))
+    return max(shares, default=None)
 
 
 def _ms(value: float | None) -> float | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runs.clickhouse import client
 from runs.clickhouse.client import STAGING, code_literal, integers, literal
-from runs.clickhouse.facts import RunFacts
+from runs.clickhouse.facts import INSTANT_MAX, RunFacts
 from runs.clickhouse.ingest import put_in_place
 
 JUDGEMENT_DIR = Path(__file__).parent / "judgement"
@@ -106,6 +106,7 @@ def _names(run: RunFacts, shards: Sequence[int], *, final: bool) -> dict[str, st
         "witness": str(int(run.witness)),
         "over": str(int(final)),
         "drift": str(DRIFT_DIVISOR),
+        "instant_max": str(INSTANT_MAX),
         "network": str(NETWORK_WINDOW_US),
         "gap_per_tick": str(GAP_US_PER_TICK),
         "refused": "(" + ", ".join(literal(cause) for cause in REFUSED) + ")",

@@ -42,7 +42,9 @@ class ShardRow:
     orphans: int
 
 
-# Lag counts from T0 to T_destroy; agents begin its maximum anew just before both.
+# A clock so bad that it left nothing proven is judged by what it took away: `bound` is
+# of every interval's ends before shrinking. Lag counts from T0 to T_destroy; agents
+# begin its maximum anew just before both.
 _SHARDS = """
 WITH
 judged AS (
@@ -51,8 +53,7 @@ judged AS (
 ),
 boxes AS (
     SELECT shard, sumMap(map(toString(outcome), toUInt64(1))) AS outcomes,
-        max(arrayMax(arrayPushBack(arrayMap(i -> toNullable(greatest(i.3, i.4)),
-            proven), NULL))) AS bound,
+        max(judged.clock_bound_us) AS bound,
         if(count(sent_us - intended_us) = 0, NULL,
             toNullable(quantileExact(0.99)(ifNull(sent_us - intended_us, 0))))
             AS delay_p99,

@@ -30,7 +30,7 @@ def summarise(run: RunFacts) -> dict[str, Any]:
                 "from_us": held.from_us,
                 "to_us": held.to_us,
                 "lowest_us": held.lowest_us,
-                "by_shard": curves.held_by_shard(run, held.lowest_us),
+                "by_host": curves.held_by_host(run, held.lowest_us),
             }
         ),
         "peak": {

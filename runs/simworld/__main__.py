@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -28,6 +29,7 @@ from runs.simworld.truth import TruthWriter
 
 TRUTH_FLUSH_S = 15
 TRUTH_RETRY_S = 120
+NICE = -15  # before the agents: a Provider does not wait for its customers
 EXIT_CONFIG = 2
 EXIT_TRUTH_LOST = 3
 VENDOR_NICENESS = 10
@@ -170,6 +172,8 @@ def main() -> int:
     except (OSError, ValidationError) as error:
         print(f"cannot use {path}: {error}", file=sys.stderr)
         return EXIT_CONFIG
+    with contextlib.suppress(PermissionError):  # a late answer is a wrong one
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
     # A million lives without cycles: scanning them over and over buys nothing.
     gc.freeze()
     gc.set_threshold(200_000, 50, 100)

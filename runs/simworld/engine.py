@@ -54,6 +54,7 @@ class Engine:
         self._exec_us = 0 if zero else int(world.exec_ms * 1_000)
         self._destroy_us = 0 if zero else int(world.destroy_ms * 1_000)
         self._wake_us = 0 if zero else int(world.wake_ms * 1_000)
+        self._tick_us = max(1, int(world.tick_ms * 1_000))
         self._idle_us = int((world.hibernate_after_s or 0) * 1_000_000)
         self._timeout_us = int(config.create_timeout_s * 1_000_000)
         self._tokens = float(world.rate_burst)
@@ -326,10 +327,11 @@ class Engine:
             self._never_answered(ask)
 
     def _later(self, due: int, call: Callable[..., None], *args: Any) -> None:
+        """An answer, at the first tick from then on; what happens has no tick."""
         if due <= self._now():
             call(*args)
         else:
-            self._at(due, call, *args)
+            self._at(-(-due // self._tick_us) * self._tick_us, call, *args)
 
     def _reach(self, reply: Reply, provider_id: str) -> Life | None:
         life = self._living.get(provider_id)

@@ -63,6 +63,9 @@ class World(BaseModel):
     exec_ms: Milliseconds = 15.0
     destroy_ms: Milliseconds = 30.0
     refusal_ms: Milliseconds = 5.0
+    # Answers leave at multiples of so much, many in one write: for Runs whose world
+    # shares two cores with the agents. The truth says when they really left.
+    tick_ms: Milliseconds = 0.0
     before_ready: Literal["wait", "refuse"] = "wait"
     slow_shards: Rate = 0
     slow_factor: float = Field(3.0, ge=1, le=1_000)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 from django import template
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 register = template.Library()
@@ -146,6 +146,16 @@ def linked(text: str, part: str, address: str) -> SafeString:
     if not found or not address:
         return format_html("{}", text)
     return format_html('{}<a href="{}">{}</a>{}', before, address, found, after)
+
+
+@register.simple_tag
+def marks(run: Mapping[str, Any], *, verdict: bool = True) -> SafeString:
+    """The words that must stand wherever a Run's number does (docs, Labels)."""
+    level = (run.get("verdict") or {}).get("level")
+    doubtful = verdict and run.get("state") == "sealed" and level != "VALID"
+    badges = [(f" {level}", level)] if doubtful and level else []
+    badges += [("", label) for label in run.get("labels") or ()]
+    return format_html_join("", ' <span class="badge{}">{}</span>', badges)
 
 
 @register.simple_tag

@@ -26,7 +26,10 @@ def compare(request: HttpRequest) -> HttpResponse:
     found, why = _chosen(request)
     if why:
         recent = visible_to(request).filter(state=State.SEALED)[:20]
-        rows = [{"run": run, "headline": headline(run_json(run))} for run in recent]
+        told = [(run, run_json(run)) for run in recent]
+        rows = [
+            {"run": run, "json": one, "headline": headline(one)} for run, one in told
+        ]
         chosen = {run.code for run in found}
         ctx: dict[str, Any] = {"why": why, "rows": rows, "chosen": chosen}
         status = 200 if not request.GET else 400
@@ -62,7 +65,8 @@ def compare_chart(request: HttpRequest) -> HttpResponse:
             step_ms = max(10, round((end_us - run.t0_us) / 1_000 / CURVE_POINTS))
             points = (results.curve(run, step_ms) or {}).get("points") or []
             target = lifecycle.plan_of(run).target or run.plan["sandbox_count"]
-            curves.append((f"{letter} {run.code}", points, target))
+            doubt = f" ({run.doubt})" if run.doubt else ""
+            curves.append((f"{letter} {run.code}{doubt}", points, target))
     except QueryError:
         return JsonResponse({"why": "The curves cannot be read now; try again."})
     if not curves:

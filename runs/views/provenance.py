@@ -10,7 +10,7 @@ from hashlib import sha256
 from django.core.cache import cache
 from django.urls import reverse
 
-from runs import objects
+from runs import lifecycle, objects
 from runs.errors import ObjectsError
 from runs.models import Run, State
 from runs.overhead import overhead_of
@@ -223,6 +223,8 @@ def _record(run: Run) -> list[Line]:
 def _instant(at_us: int | None) -> str:
     if at_us is None:
         return ""
+    if not 0 <= at_us <= lifecycle.DATE_MAX_US:
+        return f"{at_us:,} µs"  # no date: the record is not from here
     at = datetime.fromtimestamp(at_us / 1e6, UTC)
     return f"{at:%-d %b %Y %H:%M:%S}.{at.microsecond // 1000:03d} UTC"
 

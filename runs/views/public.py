@@ -114,7 +114,7 @@ class PublishedRuns(Feed):  # type: ignore[type-arg]  # not generic at run time
         return published.order_by("-published_at")[:FEED_ITEMS]
 
     def item_title(self, item: Run) -> str:
-        return f"{item.provider}: {headline(run_json(item))}{_suspect(item)}"
+        return f"{item.provider}: {headline(run_json(item))}{_marks(item)}"
 
     def item_description(self, item: Run) -> str:
         return beneath(run_json(item))
@@ -132,9 +132,12 @@ class PublishedRuns(Feed):  # type: ignore[type-arg]  # not generic at run time
         return item.published_at
 
 
-def _suspect(run: Run) -> str:
-    level = ((run.summary or {}).get("verdict") or {}).get("level")
-    return " (SUSPECT)" if level == "SUSPECT" else ""
+def _marks(run: Run) -> str:
+    """The words that stand beside its number, in brackets."""
+    summary = run.summary or {}
+    level = (summary.get("verdict") or {}).get("level")
+    found = [*([level] if level == "SUSPECT" else []), *summary.get("labels", ())]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _boards(request: HttpRequest, *, public: bool = False) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ _TONES = (
 )
 
 
+DEFECTS_SHOWN_MAX = 50
 CELLS_KEPT_S = 3_600  # of a sealed Run, whose Shards do not change
 _PARTS = ("first", "middle", "last")  # of the submissions, 25, 50 and 25 %
 
@@ -131,6 +132,7 @@ def _evidence(found: Run) -> dict[str, Any]:
     plan = lifecycle.plan_of(found)
     latency = _asked(results.latency, found)
     cells = shard_cells(found)
+    defects = _defects(found)
     labels = {row.get("ci95_label") for row in (latency or {}).values()} - {None}
     return {
         "unread": None in (latency, cells),
@@ -144,12 +146,22 @@ def _evidence(found: Run) -> dict[str, Any]:
         "certificate": (found.summary or {}).get("certificate"),
         "shards": cells,
         "tones": [t for t in _TONES if t[0] in {c["tone"] for c in cells or ()}],
+        "outcomes_lost": outcomes_of(found)["unobserved"],
         "outcomes_died": outcomes_of(found)["partial"],
+        "defects": defects,
+        "defects_more": (found.summary or {}).get("defects", 0) > len(defects),
         "how": provenance(found, plan),
         "phases_with_spread": PHASES,
         "phase": "tti",
         "plan_json": json.dumps(found.plan, indent=2, ensure_ascii=False),
     }
+
+
+def _defects(found: Run) -> list[dict[str, Any]]:
+    """The first of them; a clean record is not asked for any."""
+    if not (found.summary or {}).get("defects"):
+        return []
+    return _asked(lambda run: results.defects(run, DEFECTS_SHOWN_MAX), found) or []
 
 
 def _findings(found: Run) -> list[dict[str, Any]]:
@@ -214,7 +226,7 @@ def _latency_rows(found: Mapping[str, Any] | None) -> list[dict[str, Any]]:
             "waited": _values(
                 row.get("from_intended"), ("p50_us", "p95_us", "p99_us", "max_us")
             ),
-            "observed": _values(row.get("all_observed"), ("p50_us", "p99_us")),
+            "observed": _observed(row),
             **row,
         }
         for phase, row in (found or {}).items()
@@ -228,6 +240,19 @@ def _values(
     """Each with its place in ms, from which the explorer shows the rows above it."""
     known = [(row or {}).get(name) for name in names]
     return [{"us": us, "ms": None if us is None else us / 1e3} for us in known]
+
+
+def _observed(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of all observed, and what it were had the lost ones been best, or never come."""
+    names = ("p50_us", "p99_us")
+    found = _values(row.get("all_observed"), names)
+    best, worst = row.get("at_best") or {}, row.get("at_worst") or {}
+    lost = best.get("count", 0) - (row.get("all_observed") or {}).get("count", 0)
+    extremes = [(best.get(name), worst.get(name)) for name in names]
+    return [
+        {**value, "lost": max(0, lost), "best": low, "worst": high}
+        for value, (low, high) in zip(found, extremes, strict=True)
+    ]
 
 
 def shard_cell(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,6 +83,7 @@ def _curve_figure(found: Run, *, corrected: bool) -> dict[str, Any]:
         phases=_phases(found, points[-1]["elapsed_ms"] / 1_000),
         clock_bound_us=summary.get("clock_bound_us") if corrected else None,
         live=found.state != State.SEALED,
+        verdict=found.doubt,
     )
 
 

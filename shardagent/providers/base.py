@@ -108,20 +108,43 @@ class Listed:
 
 
 class Waiting(Protocol):
-    """What a quick probe is told: when its request left, and how it ended (once)."""
+    """What a quick call is told: when its request left, and how it ended (once)."""
 
     def sent(self) -> None:
         """The first byte is handed to the socket."""
 
-    def ended(self, value: Answer | None, error: ProviderError | None) -> None:
-        """Exactly one of the two."""
+    def ended(
+        self, value: Created | Answer | None, error: ProviderError | None
+    ) -> None:
+        """What the call of the same name answers, or why there is no answer."""
+
+
+Forget = Callable[[], object]
 
 
 class QuickProvider(Protocol):
-    """Of an adapter whose connection carries many calls: a probe without a task.
+    """Of an adapter whose connection carries many calls: calls without a task.
 
-    Most calls of a Run are probes, and a task costs more than the probe itself.
+    A task costs more than such a call itself. Each begins its call and returns what
+    forgets it; None where it has to go the usual way.
     """
+
+    def create_quickly(self, wanted: Wanted, waiting: Waiting) -> Forget | None:
+        """As `create`."""
+
+    def execute_quickly(
+        self,
+        provider_id: str,
+        command: Sequence[str],
+        timeout_s: float,
+        waiting: Waiting,
+    ) -> Forget | None:
+        """As `execute`."""
+
+    def start_witness_quickly(
+        self, provider_id: str, nonce: str, waiting: Waiting
+    ) -> Forget | None:
+        """As `start_witness`."""
 
     def probe_quickly(
         self,
@@ -129,8 +152,11 @@ class QuickProvider(Protocol):
         command: Sequence[str],
         challenge: str | None,
         waiting: Waiting,
-    ) -> Callable[[], object] | None:
-        """Begin, and return what forgets it; None where it has to go the usual way."""
+    ) -> Forget | None:
+        """As `probe`."""
+
+    def destroy_quickly(self, provider_id: str, waiting: Waiting) -> Forget | None:
+        """As `destroy`."""
 
 
 class Provider(Protocol):

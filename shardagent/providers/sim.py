@@ -16,6 +16,7 @@ from shardagent.providers.base import (
     About,
     Answer,
     Created,
+    Forget,
     Listed,
     Sent,
     Waiting,
@@ -24,6 +25,8 @@ from shardagent.providers.base import (
 from shardagent.wire import Plan
 
 ANSWER_BYTES_MAX = 16 * 1_048_576
+
+Build = Callable[..., Created | Answer | None]  # an answer's values as what they mean
 
 
 class SimProvider:
@@ -87,21 +90,48 @@ class SimProvider:
         )
         return Answer(code, output, ticks, digest)
 
+    async def destroy(self, provider_id: str, sent: Sent) -> None:
+        wire = await self._connected()
+        await wire.call(sent, "destroy", provider_id)
+
+    def create_quickly(self, wanted: Wanted, waiting: Waiting) -> Forget | None:
+        labels = dict(wanted.labels)
+        values = (wanted.sandbox, labels, wanted.ttl_s)
+        return self._begin(waiting, _created, "create", *values)
+
+    def execute_quickly(
+        self,
+        provider_id: str,
+        command: Sequence[str],
+        timeout_s: float,
+        waiting: Waiting,
+    ) -> Forget | None:
+        values = (provider_id, list(command), timeout_s)
+        return self._begin(waiting, Answer, "exec", *values)
+
+    def start_witness_quickly(
+        self, provider_id: str, nonce: str, waiting: Waiting
+    ) -> Forget | None:
+        return self._begin(waiting, _confirmed, "witness", provider_id, nonce)
+
     def probe_quickly(
         self,
         provider_id: str,
         command: Sequence[str],
         challenge: str | None,
         waiting: Waiting,
-    ) -> Callable[[], object] | None:
-        wire = None if self._lines is None else self._lines.wire
-        if wire is None:
-            return None
-        return wire.begin(waiting, "probe", provider_id, list(command), challenge)
+    ) -> Forget | None:
+        values = (provider_id, list(command), challenge)
+        return self._begin(waiting, Answer, "probe", *values)
 
-    async def destroy(self, provider_id: str, sent: Sent) -> None:
-        wire = await self._connected()
-        await wire.call(sent, "destroy", provider_id)
+    def destroy_quickly(self, provider_id: str, waiting: Waiting) -> Forget | None:
+        return self._begin(waiting, _confirmed, "destroy", provider_id)
+
+    def _begin(
+        self, waiting: Waiting, build: Build, verb: str, *values: object
+    ) -> Forget | None:
+        wire = None if self._lines is None else self._lines.wire
+        return None if wire is None else wire.begin(waiting, build, verb, *values)
 
     async def list(self, labels: Mapping[str, str]) -> list[Listed]:
         wire = await self._connected()
@@ -208,7 +238,7 @@ class _Wire(asyncio.Protocol):
         self._rest = b""
         self._next_id = 0
         self._calls: dict[int, asyncio.Future[list[Any]]] = {}
-        self._quick: dict[int, Waiting] = {}
+        self._quick: dict[int, tuple[Waiting, Build]] = {}
         self._out: list[bytes] = []
         self._sent: list[Sent] = []
         self.open = False
@@ -226,11 +256,11 @@ class _Wire(asyncio.Protocol):
             self._calls.pop(request_id, None)
 
     def begin(
-        self, waiting: Waiting, verb: str, *values: object
-    ) -> Callable[[], object]:
-        """One probe whose end is told to `waiting`; returns what forgets it."""
+        self, waiting: Waiting, build: Build, verb: str, *values: object
+    ) -> Forget:
+        """One request whose end is told to `waiting`; returns what forgets it."""
         request_id = self._ask(waiting.sent, verb, *values)
-        self._quick[request_id] = waiting
+        self._quick[request_id] = (waiting, build)
         return partial(self._quick.pop, request_id, None)
 
     def _ask(self, sent: Sent, verb: str, *values: object) -> int:
@@ -273,12 +303,13 @@ class _Wire(asyncio.Protocol):
         if request_id is None:
             self._fail(_provider_error(*values))
             return
-        waiting = self._quick.pop(request_id, None)
-        if waiting is not None:
+        quick = self._quick.pop(request_id, None)
+        if quick is not None:
+            waiting, build = quick
             if failed:
                 waiting.ended(None, _provider_error(*values))
             else:
-                waiting.ended(Answer(*values), None)
+                waiting.ended(build(*values), None)
             return
         answer = self._calls.get(request_id)
         if answer is None or answer.done():
@@ -303,8 +334,16 @@ class _Wire(asyncio.Protocol):
                     ProviderError(error.cause, error.origin, error.message)
                 )
         quick, self._quick = self._quick, {}
-        for waiting in quick.values():
+        for waiting, _ in quick.values():
             waiting.ended(None, ProviderError(error.cause, error.origin, error.message))
+
+
+def _created(provider_id: Any) -> Created:
+    return Created(str(provider_id), reused=True)
+
+
+def _confirmed(*_: Any) -> None:
+    """For verbs whose answer is that it is done."""
 
 
 def _provider_error(cause: str, status: int, message: str) -> ProviderError:

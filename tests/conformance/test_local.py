@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -48,6 +50,33 @@ def test_a_stopped_sandbox_is_found_out_though_it_answers(tmp_path: Path) -> Non
     # The gap left the proven set: not all were held, though all answered to the end.
     assert run["held"]["proven"] == COUNT - 1
     assert run["peak"]["proven"] == COUNT
+
+
+def test_a_sandbox_of_an_earlier_run_that_lives_at_t0_is_found(tmp_path: Path) -> None:
+    """It was destroyed with its Run, and one more came late, as late creates do."""
+    plan = quick_plan(
+        provider="local",
+        sandbox_count=COUNT,
+        sandboxes_per_shard=5,
+        create_timeout_s=30,
+        ready_timeout_s=20,
+    )
+    with running(tmp_path) as site:
+        earlier = site.launch(plan)
+        first = site.until_state(earlier, "sealed", timeout_s=120)
+        said = {row["check"]: row for row in first["verdict"]["findings"]}
+        assert said["leftovers_pct"]["value"] == 0
+        label = local_processes.mark({"run": earlier, "sandbox": "3"})
+        late = [sys.executable, "-c", "import time; time.sleep(300)", label]
+        with subprocess.Popen(late) as process:
+            try:
+                code = site.launch(plan)
+                run = site.until_state(code, "sealed", timeout_s=120)
+            finally:
+                process.kill()
+    reasons = {row["check"]: row for row in run["verdict"]["reasons"]}
+    assert reasons["leftovers_pct"]["value"] == 100 / COUNT
+    assert reasons["leftovers_pct"]["level"] == "INVALID"
 
 
 def _sandbox(code: str) -> tuple[int, list[int]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from shardagent import zstd
 from tests.embedded import Site, quick_plan, running
 from tests.faults.ground import Ground
 
@@ -134,6 +135,30 @@ def test_a_number_changed_in_the_manifest_is_found(runs: Runs) -> None:
         assert [line[:5] for line in verified(runs, runs.whole)] == ["peak:"]
     finally:
         path.write_bytes(before)
+
+
+def test_a_segment_that_was_rewritten_makes_a_rebuilt_run_invalid(runs: Runs) -> None:
+    """Readable, whole in its numbering, and not what was sealed."""
+    path = runs.folder(runs.whole) / "shards/00002/00/events-000000.ndjson.zst"
+    before, body = shown(runs.site, runs.whole), path.read_bytes()
+    events = zstd.decompress(body)
+    assert b'"armed"' in events
+    path.write_bytes(zstd.compress(events.replace(b'"armed"', b'"ARMED"'), 1))
+    try:
+        runs.site.manage("rebuild_run", runs.whole)
+        run = runs.site.run(runs.whole)
+        reasons = {row["check"]: row for row in run["verdict"]["reasons"]}
+        assert reasons["raw_record"]["level"] == "INVALID"
+        assert not run["published"]
+        listed = runs.site.get(f"/runs/{runs.whole}/defects")["items"]
+        key = f"runs/{runs.whole}/shards/00002/00/events-000000.ndjson.zst"
+        assert (key, "altered") in {(row["key"], row["reason"]) for row in listed}
+        codes = [x["code"] for x in runs.site.get("/runs", anonymous=True)["items"]]
+        assert runs.whole not in codes
+    finally:
+        path.write_bytes(body)
+        runs.site.manage("rebuild_run", runs.whole)
+    assert shown(runs.site, runs.whole) == before
 
 
 def test_what_comes_after_sealing_is_listed_as_late_and_changes_nothing(

@@ -33,7 +33,7 @@ def ranked(code: str, *, said: list[str], **changes: Any) -> Run:
         summary={
             "labels": said,
             "verdict": {"level": "VALID"},
-            "held": {"proven": 990, "by_shard": [[90, 1], [100, 9]]},
+            "held": {"proven": 990, "by_host": [[90, 100, 1], [100, 100, 9]]},
             "outcomes": {"unobserved": 0, "not_attempted": 0},
             "latency": {"tti": {"p99_us": 1}},
         },
@@ -48,11 +48,21 @@ def test_only_runs_that_keep_the_rules_count() -> None:
     short = ranked("run-short", said=[])
     short.plan["hold_s"] = 5  # as a bucket from elsewhere may claim
     short.save(update_fields=["plan"])
+    cut = ranked("run-aborted", said=[])
+    instants = {"t_hold_us": 5_000_000, "t_end_us": 45_000_000}  # of 60 s
+    cut.summary = {**(cut.summary or {}), "instants": instants}
+    cut.save(update_fields=["summary"])
     places = [p for board in current_boards(timezone.now()) for p in board.places]
     used = {launch.code for place in places for launch in place.used}
     launched = {launch.code for place in places for launch in place.launched}
     assert used == {"run-good"}
-    assert launched == {"run-good", "run-quota", "run-asleep", "run-short"}
+    assert launched == {
+        "run-good",
+        "run-quota",
+        "run-asleep",
+        "run-short",
+        "run-aborted",
+    }
 
 
 def test_a_run_above_its_granted_quota_is_labelled() -> None:

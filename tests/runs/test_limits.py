@@ -30,6 +30,14 @@ def test_every_limit_and_price_is_dated_and_has_a_source() -> None:
             assert DATE.match(price.as_of)
 
 
+def test_the_published_limit_of_an_address_is_frozen_with_the_plan() -> None:
+    assert limits.resolved(plan()).egress_calls_per_s == pytest.approx(40_000 / 60)
+    own = plan(egress_calls_per_s=50)
+    assert limits.resolved(own).egress_calls_per_s == 50
+    assert limits.resolved(plan(endpoint="simcloud")).egress_calls_per_s is None
+    assert limits.resolved(plan(provider="sim")).egress_calls_per_s is None
+
+
 def test_a_plan_above_the_published_limits_is_told_which() -> None:
     said = limits.warnings(plan(sandbox_count=5_000))
     assert [line.partition(":")[0] for line in said] == [

@@ -75,6 +75,17 @@ def test_a_tighter_threshold_is_taken() -> None:
     assert plan.thresholds == {"loop_lag_ms": 50}
 
 
+def test_every_bad_field_has_its_message_at_once() -> None:
+    asked = {"provider": "sim", "sandbox_count": 9, "hold_s": "long"}
+    asked["thresholds"] = {"loop_lag_ms": 101, "steal_pct": "x", "nothing": 1}
+    with pytest.raises(PlanError) as caught:
+        parse(asked)
+    assert set(caught.value.messages) == {
+        "hold_s", "thresholds.loop_lag_ms", "thresholds.steal_pct",
+        "thresholds.nothing",
+    }  # fmt: skip
+
+
 def test_shard_count_that_contradicts_the_size_is_refused() -> None:
     with pytest.raises(PlanError, match="shard_count"):
         parse(
@@ -85,6 +96,22 @@ def test_shard_count_that_contradicts_the_size_is_refused() -> None:
                 "shard_count": 3,
             }
         )
+
+
+def test_a_record_that_names_only_its_shard_count_has_shards_of_that_size() -> None:
+    told = {"provider": "acme", "sandbox_count": 90, "shard_count": 4}
+    plan = read_plan(told, "acme-1234")
+    assert (plan.shard_count, plan.sandboxes_per_shard) == (4, 23)
+    assert [len(plan.sandboxes_of(shard)) for shard in range(4)] == [23, 23, 23, 21]
+
+
+def test_a_frozen_plan_names_every_threshold() -> None:
+    """A later change of a default changes no old Run (raw-format.md, run.json)."""
+    asked = {"provider": "sim", "sandbox_count": 9, "thresholds": {"loop_lag_ms": 50}}
+    plan = freeze(parse(asked), code="sim-1234", now_us=1, software={})
+    assert plan.thresholds["loop_lag_ms"] == 50
+    assert plan.thresholds["loop_lag_ms.invalid"] == 1_000
+    assert plan.thresholds["raw_record.invalid"] == 0
 
 
 def test_a_frozen_plan_reads_back_the_same() -> None:

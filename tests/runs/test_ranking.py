@@ -55,11 +55,12 @@ def test_every_launch_stays_listed_but_only_valid_ones_count() -> None:
     launches += [replace(RUN, code="y", provider="p", verdict="SUSPECT", held=1_000)]
     launches += [replace(RUN, code="z", provider="p", state="arming", held=None)]
     launches += [replace(RUN, code="h", provider="p", harness=21)]
+    launches += [replace(RUN, code="s", provider="p", barred=("not held to its end",))]
     (board,) = boards(launches, TODAY)
     (place,) = board.places
     assert place.share_held == 0.91
     assert len(place.used) == 3
-    assert len(place.launched) == 7
+    assert len(place.launched) == 8
 
 
 def test_old_runs_leave_the_board() -> None:
@@ -89,8 +90,8 @@ def test_a_barred_run_is_listed_and_does_not_count() -> None:
 def test_hosts_that_differ_widen_the_interval() -> None:
     """The same three Runs, once carried by like hosts, once by very unlike ones."""
 
-    def interval(by_shard: tuple[tuple[int, int], ...]) -> float:
-        (board,) = boards(runs("p", 900, 900, 900, by_shard=by_shard), TODAY)
+    def interval(by_host: tuple[tuple[int, int, int], ...]) -> float:
+        (board,) = boards(runs("p", 900, 900, 900, by_host=by_host), TODAY)
         (place,) = board.places
         assert place.low is not None
         assert place.high is not None
@@ -98,8 +99,9 @@ def test_hosts_that_differ_widen_the_interval() -> None:
         return place.high - place.low
 
     assert interval(()) == 0
-    assert interval(((90, 10),)) == 0
-    assert interval(((0, 1), (100, 9))) > 0.05
+    assert interval(((90, 100, 10),)) == 0
+    assert interval(((0, 100, 1), (100, 100, 9))) > 0.05
+    assert interval(((45, 50, 2), (90, 100, 9))) == 0, "unlike in size alone"
 
 
 def test_only_like_machines_are_one_class() -> None:

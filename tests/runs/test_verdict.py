@@ -2,7 +2,15 @@ from dataclasses import replace
 
 import pytest
 
-from runs.verdict import CHECKS, Level, RunFigures, ShardFigures, judge
+from runs.verdict import (
+    CHECKS,
+    Level,
+    RunFigures,
+    ShardFigures,
+    judge,
+    resolved,
+    threshold_errors,
+)
 
 CLEAN_RUN = RunFigures(
     planned=10_000,
@@ -101,3 +109,26 @@ def test_slow_creates_widen_the_harness_delay_that_is_tolerated() -> None:
     slow = replace(CLEAN_RUN, create_p50_ms=1_000, tti_p50_ms=2_000)
     assert judge(slow, shards(30, harness_delay_p99_ms=45), {}).level is Level.VALID
     assert judge(slow, shards(30, harness_delay_p99_ms=51), {}).level is Level.INVALID
+
+
+def test_a_record_from_elsewhere_cannot_loosen_a_threshold() -> None:
+    loose = {"loop_lag_ms": 1e9, "loop_lag_ms.invalid": 1e9, "raw_record.invalid": 5}
+    harmed = replace(CLEAN_RUN, record_defects=1)
+    verdict = judge(harmed, shards(30, loop_lag_ms=5_000), loose)
+    assert verdict.level is Level.INVALID
+    found = {f.check.name: (f.suspect, f.invalid) for f in verdict.reasons}
+    assert found["loop_lag_ms"] == (100, 1_000)
+    assert found["raw_record"] == (None, 0)
+
+
+def test_every_threshold_is_resolved_and_judges_the_same() -> None:
+    tight = {"start_skew_p99_ms": 9.0, "loop_lag_ms.invalid": 500.0}
+    whole = resolved(tight)
+    assert whole["start_skew_p99_ms"] == 9
+    assert whole["loop_lag_ms.invalid"] == 500
+    levels = [c for c in CHECKS for x in (c.suspect, c.invalid) if x is not None]
+    assert len(whole) == len(levels)
+    assert threshold_errors(whole) == {}
+    slow = replace(CLEAN_RUN, create_p50_ms=1_000, tti_p50_ms=2_000)
+    rows = shards(30, harness_delay_p99_ms=45)
+    assert judge(slow, rows, whole) == judge(slow, rows, tight)

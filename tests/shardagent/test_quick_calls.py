@@ -23,6 +23,9 @@ class FakeRunner:
     def now_us(self) -> int:
         return self.now
 
+    def sent(self, call: Call, at: int) -> None:
+        raise AssertionError("nobody is told of the sending of a probe")
+
     def ended(self, call: Call, result: Result) -> None:
         assert call is CALL
         self.results.append(result)
@@ -42,7 +45,7 @@ def _noting(note: list[int], value: int) -> Callable[[], object]:
 
 async def _answered() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner, 0.05)
+    calls = QuickCalls(runner)
     one = begin(calls)
     assert calls.in_flight == 1
     runner.now += 2_000
@@ -64,7 +67,7 @@ def test_an_answer_ends_a_call_once_and_counts_from_its_sending() -> None:
 
 async def _expired() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner, 0.05)
+    calls = QuickCalls(runner)
     forgotten: list[int] = []
     first = begin(calls, forgotten)
     answered = begin(calls, forgotten)
@@ -94,9 +97,9 @@ def test_only_what_is_overdue_expires_and_nothing_ends_twice() -> None:
 
 async def _unsent() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner, 0.01)
+    calls = QuickCalls(runner)
     begin(calls)
-    runner.now += 10_000
+    runner.now += 50_000
     async with asyncio.timeout(2):
         while not runner.results:  # noqa: ASYNC110  they have no event
             await asyncio.sleep(0.002)

@@ -226,6 +226,24 @@ def test_a_throttled_probe_kills_nothing(cause: Cause) -> None:
     assert drive.kinds(1)[-1] == "destroyed"
 
 
+@pytest.mark.parametrize("cause", [Cause.RATE_LIMITED, Cause.QUOTA])
+def test_a_throttled_probe_does_not_complete_a_death(cause: Cause) -> None:
+    """One failure that counts, then only refusals: an interval later it still lives."""
+    counted = []
+
+    def reply(call: Call, now: int) -> Reply:
+        late = now > START_US + 8 * SECOND
+        if call.verb is Verb.PROBE and call.sandbox == 1 and late:
+            counted.append(now)
+            why = Cause.TIMEOUT if len(counted) == 1 else cause
+            return 10_000, failure(why, Origin.PROVIDER)
+        return obliging(call, now)
+
+    drive = Drive(make_plan(probe_failures_max=1), reply).run()
+    assert len(counted) > 2
+    assert drive.of("dead") == []
+
+
 def test_a_final_probe_is_tried_until_it_succeeds() -> None:
     seen = []
 

@@ -21,7 +21,7 @@ samples AS (
             coalesce(offset_us, if(positiveModulo(twice, 2) = 1 AND positiveModulo(low, 2) = 1, low + 1, low)) AS said,
             coalesce(half_rtt_us, intDiv(trip + positiveModulo(trip, 2), 2)) AS half_said
         FROM standing WHERE judged AND kind = 'clock' <clock>
-    ) WHERE said IS NOT NULL AND half_said IS NOT NULL
+    ) WHERE abs(said) <= <instant_max> AND abs(half_said) <= <instant_max>
 ),
 marked AS (
     SELECT shard, attempt, n, t, o, h,

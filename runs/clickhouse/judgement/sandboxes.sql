@@ -58,9 +58,9 @@ shaped AS (
         if(ws IS NULL, late, arrayPushFront(late,
             (assumeNotNull(ws), toUInt64(0), toNullable(toInt64(0)), true, toInt64(0), toInt64(0), false))) AS chain,
         arrayConcat(
-            arrayMap((p, q) -> (p.1, q.1, p.4 AND q.4 AND ifNull((q.3 - p.3 + 2) * <gap_per_tick> >= q.1 - p.1, false)),
+            arrayMap((p, q) -> (p.1, q.1, p.4 AND q.4 AND ifNull((toInt128(q.3) - p.3 + 2) * <gap_per_tick> >= q.1 - p.1, false)),
                 arrayPopBack(early), arrayPopFront(early)),
-            arrayMap((p, q) -> (p.1, q.1, p.4 AND q.4 AND ifNull((q.3 - p.3 + 2) * <gap_per_tick> >= q.1 - p.1, false)),
+            arrayMap((p, q) -> (p.1, q.1, p.4 AND q.4 AND ifNull((toInt128(q.3) - p.3 + 2) * <gap_per_tick> >= q.1 - p.1, false)),
                 arrayPopBack(chain), arrayPopFront(chain))) AS links,
         if(rd.1 IS NULL, [], arrayFilter(l -> l.3 AND l.2 > l.1, links)) AS good,
         arrayPushFront(arrayPopBack(arrayMap(l -> l.2, good)), ifNull(good[1].1, 0)) AS touches,
@@ -155,5 +155,6 @@ SELECT
     sent IS NOT NULL AND NOT (uncreated AND ifNull(cf.2, '') IN <refused>) AS possible,
     if(sent IS NULL OR NOT placed, NULL, sent + offsets[1] - bounds[1]) AS possible_from_us,
     if(sent IS NULL OR NOT placed, NULL, gone + offsets[6] + bounds[6]) AS possible_to_us,
-    cr.1 + offsets[2] AS implied_us
+    cr.1 + offsets[2] AS implied_us,
+    if(NOT placed OR empty(raw), NULL, arrayMax(arraySlice(bounds, 7))) AS clock_bound_us
 FROM planned LEFT JOIN fitted ON planned.box = fitted.box

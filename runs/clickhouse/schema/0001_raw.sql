@@ -48,6 +48,9 @@ CREATE TABLE {prefix}parsed (
     cause Nullable(String) COMMENT 'cause of a failure',
     origin Nullable(String) COMMENT 'origin of a failure',
     j Tuple(
+        v Nullable(Int64), n Nullable(Int64), at Nullable(Int64), kind Nullable(String),
+        sandbox Nullable(Int64), latency_us Nullable(Int64), sent_us Nullable(Int64),
+        final Nullable(Bool), cause Nullable(String), origin Nullable(String),
         intended_us Nullable(Int64), provider_id Nullable(String), reused Nullable(Bool),
         dns_us Nullable(Int64), connect_us Nullable(Int64), tls_us Nullable(Int64),
         status Nullable(Int64), message Nullable(String), tti_us Nullable(Int64),
@@ -63,7 +66,7 @@ CREATE TABLE {prefix}parsed (
         in_flight Nullable(Int64), alive Nullable(Int64), queued_events Nullable(Int64),
         dropped_events Nullable(Int64),
         cpus Nullable(Float64), memory_bytes Nullable(Int64)
-    ) COMMENT 'the other fields'
+    ) COMMENT 'all fields'
 ) ENGINE = Null;
 
 CREATE TABLE {prefix}events (
@@ -191,24 +194,34 @@ WITH
     ['probe_ok', 'probe_failed', 'ready_probe_failed'] AS probes,
     ['created', 'create_failed', 'ready_probe_failed', 'ready', 'witness_started',
      'readiness_failed', 'probe_ok', 'probe_failed', 'destroyed', 'destroy_failed'] AS timed,
-    4000000000000000000 AS instant_max,
+    2000000000000000000 AS instant_max, -- sums of a few must fit 64 bits
     ['Int64', 'UInt64'] AS whole,
-    JSONExtract(text, 'Tuple(v Nullable(Int64), n Nullable(Int64), at Nullable(Int64), kind Nullable(String), sandbox Nullable(Int64), latency_us Nullable(Int64), sent_us Nullable(Int64), final Nullable(Bool), cause Nullable(String), origin Nullable(String))') AS r
+    -- What agents write in nearly every line: one look sees that what is required is
+    -- there and of its type. All other lines go through every check below.
+    match(text, '^\\{"v":1,"n":\\d{1,18},"at":\\d{1,18},"kind":"(?:(?:clock|health|settled|armed|released|holding|teardown)"[,}]|(?:create_sent|destroy_sent)","sandbox":\\d{1,9}[,}]|probe_ok","sandbox":\\d{1,9},"latency_us":\\d{1,18},"sent_us":\\d{1,18},"final":(?:true|false)[,}]|(?:ready|witness_started|destroyed)","sandbox":\\d{1,9},"latency_us":\\d{1,18}[,}]|created","sandbox":\\d{1,9},"provider_id":"[^"\\\\]{0,200}","latency_us":\\d{1,18}[,}])')
+        AS usual,
+    JSONExtract(text, 'Tuple(v Nullable(Int64), n Nullable(Int64), at Nullable(Int64), kind Nullable(String), sandbox Nullable(Int64), latency_us Nullable(Int64), sent_us Nullable(Int64), final Nullable(Bool), cause Nullable(String), origin Nullable(String), intended_us Nullable(Int64), provider_id Nullable(String), reused Nullable(Bool), dns_us Nullable(Int64), connect_us Nullable(Int64), tls_us Nullable(Int64), status Nullable(Int64), message Nullable(String), tti_us Nullable(Int64), tries Nullable(Int64), ticks Nullable(Int64), witness_ok Nullable(Bool), t1_us Nullable(Int64), t2_us Nullable(Int64), t3_us Nullable(Int64), clock_id Nullable(String), offset_us Nullable(Int64), half_rtt_us Nullable(Int64), t0_us Nullable(Int64), t_hold_us Nullable(Int64), t_end_us Nullable(Int64), t_destroy_us Nullable(Int64), autonomous Nullable(Bool), reason Nullable(String), orphans Nullable(Int64), connections Nullable(Int64), host Nullable(String), pid Nullable(Int64), version Nullable(String), cpu_count Nullable(Int64), egress Nullable(String), cpu_pct Nullable(Float64), steal_pct Nullable(Float64), rss_bytes Nullable(Int64), loop_lag_us Nullable(Int64), open_fds Nullable(Int64), in_flight Nullable(Int64), alive Nullable(Int64), queued_events Nullable(Int64), dropped_events Nullable(Int64), cpus Nullable(Float64), memory_bytes Nullable(Int64))') AS j
 SELECT
     run, key, shard, attempt, seq, line, text,
-    r.n AS n,
-    r.at AS at_us,
-    r.kind AS kind,
+    j.n AS n,
+    j.at AS at_us,
+    j.kind AS kind,
     has(of_shard, ifNull(kind, '')) OR has(of_sandbox, ifNull(kind, '')) AS known,
-    r.sandbox AS sandbox,
-    r.latency_us AS latency_us,
-    r.sent_us AS sent_us,
-    r.final AS last,
-    r.cause AS cause,
-    r.origin AS origin,
-    multiIf(
+    j.sandbox AS sandbox,
+    j.latency_us AS latency_us,
+    j.sent_us AS sent_us,
+    j.final AS last,
+    j.cause AS cause,
+    j.origin AS origin,
+    if(usual AND ifNull(
+        j.v = 1 AND n >= 0 AND abs(at_us) <= instant_max AND known AND shard < shard_count
+        AND NOT has(failures, kind)
+        AND (NOT has(of_sandbox, kind) OR (sandbox >= 0 AND intDiv(sandbox, per_shard) = shard AND sandbox < sandbox_count))
+        AND (NOT has(timed, kind) OR latency_us IS NOT NULL)
+        AND (NOT has(probes, kind) OR (abs(sent_us) <= instant_max AND last IS NOT NULL)),
+        false), '', multiIf(
         JSONType(text) != 'Object', if(line = lines AND NOT ended, 'truncated', 'not_json'),
-        NOT has(whole, toString(JSONType(text, 'v'))) OR ifNull(r.v, 0) != 1, 'field:v',
+        NOT has(whole, toString(JSONType(text, 'v'))) OR ifNull(j.v, 0) != 1, 'field:v',
         NOT has(whole, toString(JSONType(text, 'n'))) OR ifNull(n, -1) < 0, 'field:n',
         NOT has(whole, toString(JSONType(text, 'at'))) OR at_us IS NULL OR abs(at_us) > instant_max, 'field:at',
         JSONType(text, 'kind') != 'String' OR ifNull(kind, '') = '', 'field:kind',
@@ -221,11 +234,13 @@ SELECT
         has(timed, kind) AND (NOT has(whole, toString(JSONType(text, 'latency_us'))) OR latency_us IS NULL), 'field:latency_us',
         shard >= shard_count, 'foreign',
         has(of_sandbox, kind) AND (intDiv(sandbox, per_shard) != shard OR sandbox >= sandbox_count), 'foreign',
-        '') AS why,
-    JSONExtract(text, 'Tuple(intended_us Nullable(Int64), provider_id Nullable(String), reused Nullable(Bool), dns_us Nullable(Int64), connect_us Nullable(Int64), tls_us Nullable(Int64), status Nullable(Int64), message Nullable(String), tti_us Nullable(Int64), tries Nullable(Int64), ticks Nullable(Int64), witness_ok Nullable(Bool), t1_us Nullable(Int64), t2_us Nullable(Int64), t3_us Nullable(Int64), clock_id Nullable(String), offset_us Nullable(Int64), half_rtt_us Nullable(Int64), t0_us Nullable(Int64), t_hold_us Nullable(Int64), t_end_us Nullable(Int64), t_destroy_us Nullable(Int64), autonomous Nullable(Bool), reason Nullable(String), orphans Nullable(Int64), connections Nullable(Int64), host Nullable(String), pid Nullable(Int64), version Nullable(String), cpu_count Nullable(Int64), egress Nullable(String), cpu_pct Nullable(Float64), steal_pct Nullable(Float64), rss_bytes Nullable(Int64), loop_lag_us Nullable(Int64), open_fds Nullable(Int64), in_flight Nullable(Int64), alive Nullable(Int64), queued_events Nullable(Int64), dropped_events Nullable(Int64), cpus Nullable(Float64), memory_bytes Nullable(Int64))') AS j
+        '')) AS why,
+    j
 FROM {prefix}incoming WHERE type = 'events' AND line > 0;
 
 CREATE MATERIALIZED VIEW {prefix}to_events TO {prefix}events AS
+-- JSONExtract makes 1 of 1.5, of "1" and of true: what judges must be of its own type.
+WITH ['Int64', 'UInt64'] AS whole, 2000000000000000000 AS instant_max
 SELECT
     run, shard, attempt, assumeNotNull(n) AS n, seq, line,
     sipHash64(text) AS content, assumeNotNull(kind) AS kind,
@@ -233,12 +248,23 @@ SELECT
     if(known AND why = '', sandbox, NULL) AS sandbox,
     latency_us, sent_us, last, cause, origin,
     j.status AS status, substringUTF8(j.message, 1, 500) AS message,
-    j.intended_us AS intended_us, j.provider_id AS provider_id, j.reused AS reused,
+    if(isNotNull(j.intended_us) AND abs(j.intended_us) <= instant_max AND has(whole, toString(JSONType(text, 'intended_us'))), j.intended_us, NULL) AS intended_us,
+    j.provider_id AS provider_id, j.reused AS reused,
     j.dns_us AS dns_us, j.connect_us AS connect_us, j.tls_us AS tls_us,
-    j.tti_us AS tti_us, j.tries AS tries, j.ticks AS ticks, j.witness_ok AS witness_ok,
-    j.t1_us AS t1_us, j.t2_us AS t2_us, j.t3_us AS t3_us, j.clock_id AS clock_id,
-    j.offset_us AS offset_us, j.half_rtt_us AS half_rtt_us, j.t0_us AS t0_us,
-    j.t_hold_us AS t_hold_us, j.t_end_us AS t_end_us, j.t_destroy_us AS t_destroy_us,
+    if(isNotNull(j.tti_us) AND has(whole, toString(JSONType(text, 'tti_us'))), j.tti_us, NULL) AS tti_us,
+    j.tries AS tries,
+    if(isNotNull(j.ticks) AND has(whole, toString(JSONType(text, 'ticks'))), j.ticks, NULL) AS ticks,
+    if(isNotNull(j.witness_ok) AND JSONType(text, 'witness_ok') = 'Bool', j.witness_ok, NULL) AS witness_ok,
+    if(isNotNull(j.t1_us) AND abs(j.t1_us) <= instant_max AND has(whole, toString(JSONType(text, 't1_us'))), j.t1_us, NULL) AS t1_us,
+    if(isNotNull(j.t2_us) AND abs(j.t2_us) <= instant_max AND has(whole, toString(JSONType(text, 't2_us'))), j.t2_us, NULL) AS t2_us,
+    if(isNotNull(j.t3_us) AND abs(j.t3_us) <= instant_max AND has(whole, toString(JSONType(text, 't3_us'))), j.t3_us, NULL) AS t3_us,
+    if(isNotNull(j.clock_id) AND JSONType(text, 'clock_id') = 'String', j.clock_id, NULL) AS clock_id,
+    if(isNotNull(j.offset_us) AND abs(j.offset_us) <= instant_max AND has(whole, toString(JSONType(text, 'offset_us'))), j.offset_us, NULL) AS offset_us,
+    if(isNotNull(j.half_rtt_us) AND abs(j.half_rtt_us) <= instant_max AND has(whole, toString(JSONType(text, 'half_rtt_us'))), j.half_rtt_us, NULL) AS half_rtt_us,
+    if(isNotNull(j.t0_us) AND abs(j.t0_us) <= instant_max AND has(whole, toString(JSONType(text, 't0_us'))), j.t0_us, NULL) AS t0_us,
+    if(isNotNull(j.t_hold_us) AND abs(j.t_hold_us) <= instant_max AND has(whole, toString(JSONType(text, 't_hold_us'))), j.t_hold_us, NULL) AS t_hold_us,
+    if(isNotNull(j.t_end_us) AND abs(j.t_end_us) <= instant_max AND has(whole, toString(JSONType(text, 't_end_us'))), j.t_end_us, NULL) AS t_end_us,
+    if(isNotNull(j.t_destroy_us) AND abs(j.t_destroy_us) <= instant_max AND has(whole, toString(JSONType(text, 't_destroy_us'))), j.t_destroy_us, NULL) AS t_destroy_us,
     j.autonomous AS autonomous, j.reason AS reason, j.orphans AS orphans,
     j.connections AS connections, j.host AS host, j.pid AS pid, j.version AS version,
     j.cpu_count AS cpu_count, j.egress AS egress, j.cpu_pct AS cpu_pct,

@@ -74,5 +74,6 @@ CREATE TABLE {prefix}sandboxes (
     possible UInt8 COMMENT 'possibly alive at some time',
     possible_from_us Nullable(Int64) COMMENT 'Run clock, widened; null is T0',
     possible_to_us Nullable(Int64) COMMENT 'Run clock, widened; null is the last instant',
-    implied_us Nullable(Int64) COMMENT 'Run clock: create completed'
+    implied_us Nullable(Int64) COMMENT 'Run clock: create completed',
+    clock_bound_us Nullable(Int64) COMMENT 'largest bound at an end of proven_raw, also where shrinking emptied it'
 ) ENGINE = ReplacingMergeTree(revision) PARTITION BY run ORDER BY (run, sandbox);

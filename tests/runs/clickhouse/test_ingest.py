@@ -6,6 +6,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,15 @@ PLAN = Plan(
     sandboxes_per_shard=2,
     shard_count=3,
 )
+
+
+@pytest.fixture(params=["s3", "folder"])
+def store(
+    request: pytest.FixtureRequest, object_store: ObjectStore, bucket_folder: Path
+) -> ObjectStore:
+    """The bucket by the S3 protocol, and as the folder that it is when embedded."""
+    folder = str(bucket_folder) if request.param == "folder" else ""
+    return replace(object_store, folder=folder)
 
 
 @pytest.fixture(autouse=True)
@@ -58,30 +68,26 @@ def reasons() -> list[tuple[str, int]]:
     return sorted((row["reason"], row["line"]) for row in rows("defects"))
 
 
-def test_mixed_formats_are_read_in_one_statement(
-    object_store: ObjectStore, put: Put
-) -> None:
+def test_mixed_formats_are_read_in_one_statement(store: ObjectStore, put: Put) -> None:
     bare = key(0, 2).removesuffix(".zst")
     put(key(0, 0), packed(lines({}, {})))
     put(bare, lines({}, first=2))
     put(bare.replace("000002", "000003") + ".gz", gzip.compress(lines({}, first=3)))
     keys = [key(0, 0), bare, bare.replace("000002", "000003") + ".gz"]
-    result = ingest.ingest_segments(object_store, PLAN, keys)
+    result = ingest.ingest_segments(store, PLAN, keys)
     assert result == ingest.IngestResult(4, 0, ())
-    again = ingest.ingest_segments(object_store, PLAN, keys)
+    again = ingest.ingest_segments(store, PLAN, keys)
     assert again == result
     assert len(rows("events")) == 4
 
 
-def test_a_corrupt_segment_costs_only_itself(
-    object_store: ObjectStore, put: Put
-) -> None:
+def test_a_corrupt_segment_costs_only_itself(store: ObjectStore, put: Put) -> None:
     keys = [key(0, seq) for seq in range(7)]
     for seq, name in enumerate(keys):
         put(name, packed(lines({}, first=seq)))
     put(keys[3], b"\x28\xb5\x2f\xfdgarbage that is no frame")
     put(keys[5], packed(lines({}, first=5))[:-9])  # ends within the line
-    result = ingest.ingest_segments(object_store, PLAN, keys)
+    result = ingest.ingest_segments(store, PLAN, keys)
     assert result.events == 5
     assert result.failed_keys == (keys[3],)
     assert {(r["key"], r["line"]) for r in rows("defects")} == {
@@ -93,39 +99,37 @@ def test_a_corrupt_segment_costs_only_itself(
 
 
 def test_a_frame_cut_before_its_first_block_is_a_defect(
-    object_store: ObjectStore, put: Put
+    store: ObjectStore, put: Put
 ) -> None:
     name = key(0, 50)
     put(name, packed(lines({}))[:7])  # ClickHouse reads nothing, without an error
-    assert ingest.ingest_segments(object_store, PLAN, [name]).failed_keys == (name,)
+    assert ingest.ingest_segments(store, PLAN, [name]).failed_keys == (name,)
     assert reasons() == [("empty", 0)]
 
 
 def test_an_absent_key_is_a_defect_only_when_sealed(
-    object_store: ObjectStore, put: Put
+    store: ObjectStore, put: Put
 ) -> None:
     put(key(0, 0), packed(lines({})))
     keys = [key(0, 0), key(0, 90), "runs/other/x"]
-    live = ingest.ingest_segments(object_store, PLAN, keys)
+    live = ingest.ingest_segments(store, PLAN, keys)
     assert live.failed_keys == (key(0, 90), "runs/other/x")
     assert reasons() == [("bad_key", 0)]
-    ingest.replace_run(object_store, PLAN, keys)
+    ingest.replace_run(store, PLAN, keys)
     assert reasons() == [("absent", 0), ("bad_key", 0)]
 
 
-def test_replace_run_leaves_nothing_of_before(
-    object_store: ObjectStore, put: Put
-) -> None:
+def test_replace_run_leaves_nothing_of_before(store: ObjectStore, put: Put) -> None:
     put(key(0, 0), packed(lines({}, {}) + b"oops\n"))
     put(key(1, 0), packed(lines({})))
-    ingest.ingest_segments(object_store, PLAN, [key(0, 0), key(1, 0)])
-    ingest.replace_run(object_store, PLAN, [key(1, 0)])
+    ingest.ingest_segments(store, PLAN, [key(0, 0), key(1, 0)])
+    ingest.replace_run(store, PLAN, [key(1, 0)])
     assert {row["shard"] for row in rows("events")} == {1}
     assert reasons() == []
 
 
 def test_bad_lines_are_set_aside_with_their_reason(
-    object_store: ObjectStore, put: Put
+    store: ObjectStore, put: Put
 ) -> None:
     probe = {"kind": "probe_ok", "sandbox": 0, "latency_us": 1, "sent_us": 1}
     body = lines(
@@ -138,7 +142,7 @@ def test_bad_lines_are_set_aside_with_their_reason(
         {"v": 2},
     )
     put(key(0, 0), packed(body + b"\n[]\n" + b'{"v": 1, "n": 7'))
-    ingest.ingest_segments(object_store, PLAN, [key(0, 0)])
+    ingest.ingest_segments(store, PLAN, [key(0, 0)])
     assert reasons() == [
         ("field:final", 3),
         ("field:origin", 5),
@@ -153,22 +157,22 @@ def test_bad_lines_are_set_aside_with_their_reason(
 
 
 def test_one_odd_number_does_not_spoil_its_neighbours(
-    object_store: ObjectStore, put: Put
+    store: ObjectStore, put: Put
 ) -> None:
     sent = {"kind": "create_sent", "sandbox": 0}
     put(
         key(0, 0),
         packed(lines({**sent, "sandbox": 0.5}, sent, {**sent, "sandbox": True})),
     )
-    ingest.ingest_segments(object_store, PLAN, [key(0, 0)])
+    ingest.ingest_segments(store, PLAN, [key(0, 0)])
     assert reasons() == [("field:sandbox", 1), ("field:sandbox", 3)]
 
 
-def test_log_lines_keep_their_numbers(object_store: ObjectStore, put: Put) -> None:
+def test_log_lines_keep_their_numbers(store: ObjectStore, put: Put) -> None:
     log = [segment_key(PLAN.code, 1, 0, "log", seq) for seq in range(2)]
     put(log[0], packed(b"12 INFO began\n13 ERROR it's \\ odd\n"))
     put(log[1], packed(b"#first_line 2\nTraceback: no format\n15 WARNING back\n"))
-    ingest.ingest_segments(object_store, PLAN, log)
+    ingest.ingest_segments(store, PLAN, log)
     page = logs.log_lines(PLAN.code, 1)
     assert [(x.number, x.at_us, x.level, x.text) for x in page.lines] == [
         (0, 12, "INFO", "began"),
@@ -185,9 +189,7 @@ def test_log_lines_keep_their_numbers(object_store: ObjectStore, put: Put) -> No
     assert logs.log_lines(PLAN.code, 1, attempt=1).lines == []
 
 
-def test_instants_are_the_journals_or_the_shards(
-    object_store: ObjectStore, put: Put
-) -> None:
+def test_instants_are_the_journals_or_the_shards(store: ObjectStore, put: Put) -> None:
     put(
         key(0, 0),
         packed(
@@ -211,7 +213,7 @@ def test_instants_are_the_journals_or_the_shards(
             )
         ),
     )
-    ingest.ingest_segments(object_store, PLAN, [key(0, 0), key(1, 0)])
+    ingest.ingest_segments(store, PLAN, [key(0, 0), key(1, 0)])
     found = facts.run_facts(PLAN)
     assert (found.t0_us, found.t_hold_us, found.t_end_us) == (100, 200, 300)
     assert found.clock_id is None
@@ -223,21 +225,22 @@ def test_instants_are_the_journals_or_the_shards(
         b'{"kind": "clock", "at_us": 2, "clock_id": "c"}\n'
         b'{"kind": "released", "at_us": 3, "t0_us": 101}\nhalf a li',
     )
-    ingest.ingest_segments(object_store, PLAN, [journal])
+    ingest.ingest_segments(store, PLAN, [journal])
     found = facts.run_facts(PLAN)
     assert (found.t0_us, found.clock_id) == (101, "c")
     assert ("truncated", 4) in reasons()
 
 
-def test_hashes_are_of_the_stored_bytes(object_store: ObjectStore, put: Put) -> None:
+def test_hashes_are_of_the_stored_bytes(store: ObjectStore, put: Put) -> None:
     from hashlib import sha256
 
     body = packed(lines({}, {}))
     put(key(0, 0), body)
     put(f"runs/{PLAN.code}/run.json", b"{}")
-    ingest.ingest_segments(object_store, PLAN, [key(0, 0)])
+    ingest.ingest_segments(store, PLAN, [key(0, 0)])
     keys = [f"runs/{PLAN.code}/run.json", key(0, 0)]
-    assert hashes.hash_objects(object_store, PLAN.code, keys) == [
+    found = hashes.hash_objects(store, PLAN.code, keys)
+    assert hashes.with_events(PLAN.code, found) == [
         {"key": keys[0], "bytes": 2, "sha256": sha256(b"{}").hexdigest(), "events": 0},
         {
             "key": keys[1],

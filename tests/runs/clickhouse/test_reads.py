@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runs import judge
 from runs.clickhouse import (
     causes,
     certificate,
@@ -20,6 +21,7 @@ from runs.clickhouse import (
     ingest,
     latency,
     logs,
+    machines,
     sandbox_rows,
     sandboxes,
     shards,
@@ -93,6 +95,9 @@ def told() -> Story:
         for second in range(0, 15, 2):
             clock = {"offset_us": 0, "half_rtt_us": 400, "clock_id": "c"}
             story.say(shard, T0 + second * 1_000_000 - 1_000_000, "clock", **clock)
+        if shard < 3:  # one process carries the first two; of the last nobody says
+            told_by = {"host": "vm", "pid": 1 + shard // 2, "egress": None}
+            story.say(shard, T0 - 2_000_000, "agent_started", **told_by)
         story.say(shard, T0 + 500_000, "health", loop_lag_us=shard * 1_000, cpu_pct=5.5)
         story.say(shard, T0 + 14_000_000, "agent_finished", reason="done", orphans=0)
     for box in range(COUNT - 1):  # the last one's create is never sent
@@ -208,6 +213,16 @@ def test_percentiles_are_order_statistics(run: RunFacts, story: Story) -> None:
     assert everyone.p99_us is None, "not reached"
     shared = {shard: len(found) for shard, found in latency.by_shard(run.code, "tti")}
     assert shared == {0: 9, 1: 9, 2: 9, 3: 8}
+
+
+def test_shards_of_one_process_are_one_host(run: RunFacts) -> None:
+    hosts = machines.host_of(run.code)
+    assert set(hosts) == {0, 1, 2}
+    assert hosts[0] == hosts[1] != hosts[2]
+    held = summary.summarise(run)["held"]
+    assert held["by_host"] == [(7, 9, 1), (8, 10, 1), (16, 20, 1)]
+    label = judge.latencies(run, PLAN)["tti"]["ci95_label"]
+    assert label == "no interval: 3 hosts are fewer than 20"
 
 
 def test_probes_and_destroys_count_every_one(run: RunFacts) -> None:
@@ -390,7 +405,7 @@ def test_all_logs_are_searched_at_once(run: RunFacts) -> None:
 
 def test_a_shard_tells_its_story(run: RunFacts) -> None:
     kinds = [row["kind"] for row in shards.shard_events(run.code, 2)]
-    assert kinds == ["agent_finished"]
+    assert kinds == ["agent_started", "agent_finished"]
     failures = shards.shard_failures(run.code, 2)
     assert [(row["kind"], row["cause"], row["count"]) for row in failures] == [
         ("create_failed", "capacity", 1),

@@ -61,6 +61,9 @@ def latency(run: Any) -> Any:
         if all_observed:
             found["all_observed"] = {"count": 999, "p50_us": p50, "p95_us": p50 * 2}
             found["all_observed"]["p99_us"] = None
+            best = {"count": 1_000, "p50_us": p50 - 1_000, "p99_us": p50 * 3}
+            found["at_best"] = best
+            found["at_worst"] = {"count": 1_000, "p50_us": p50 + 1_000, "p99_us": None}
         return found
 
     return {
@@ -294,3 +297,13 @@ def log_search(
     row = {"shard": 3, "attempt": 0, "number": 55, "level": "ERROR", "text": text}
     found = [row] if q != "nothing" else []
     return {"items": found, "total": len(found), "shards": [(3, 1)] if found else []}
+
+
+def defects(run: Any, limit: int) -> list[dict[str, Any]]:
+    rows = [
+        ("not_json", f"runs/{run.code}/shards/00003/00/events-000002.ndjson.zst", 17, 3,
+         "<b>oops"),
+        ("t0_us_disagrees", "", 0, None, ""),
+    ]  # fmt: skip
+    names = ("reason", "key", "line", "shard", "detail")
+    return [dict(zip(names, row, strict=True), attempt=0) for row in rows][:limit]

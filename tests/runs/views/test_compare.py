@@ -67,20 +67,20 @@ def test_strangers_compare_what_is_published(client: Client, make_run: MakeRun) 
     )
 
 
-def run_json(proven: int, by_shard: list[list[int]]) -> dict[str, Any]:
+def run_json(proven: int, by_host: list[list[int]]) -> dict[str, Any]:
     outcomes = dict.fromkeys(comparison.OUTCOMES, 0) | {"success": proven}
     return {
         "code": f"run-{proven}",
         "outcomes": outcomes | {"total": 1_000},
-        "held": {"proven": proven, "by_shard": by_shard},
+        "held": {"proven": proven, "by_host": by_host},
         "plan": {"target": 1_000},
     }
 
 
 def test_a_difference_is_beyond_the_intervals_or_within() -> None:
-    first = run_json(990, [[10, 95], [8, 5]])
-    near = run_json(988, [[10, 94], [8, 6]])
-    far = run_json(800, [[8, 100]])
+    first = run_json(990, [[10, 10, 95], [8, 10, 5]])
+    near = run_json(988, [[10, 10, 94], [8, 10, 6]])
+    far = run_json(800, [[8, 10, 100]])
     row = comparison.held_rows([first, near, far])[0]
     assert [cell["beyond"] for cell in row["cells"]] == [None, False, True]
     assert [cell["difference"] for cell in row["cells"]] == [
@@ -90,8 +90,10 @@ def test_a_difference_is_beyond_the_intervals_or_within() -> None:
     ]
 
 
-def test_few_shards_have_no_interval() -> None:
-    rows = comparison.held_rows([run_json(99, [[10, 10]]), run_json(90, [[9, 10]])])
+def test_few_hosts_have_no_interval() -> None:
+    rows = comparison.held_rows(
+        [run_json(99, [[10, 10, 10]]), run_json(90, [[9, 10, 10]])]
+    )
     assert [cell["beyond"] for cell in rows[0]["cells"]] == [None, None]
 
 

@@ -39,13 +39,14 @@ def test_an_empty_board_says_what_a_ranked_run_is(client: Client) -> None:
 def test_every_ranked_launch_is_listed_and_says_whether_it_counts(
     operator: Client,
 ) -> None:
-    good = ranked()
+    good = ranked(observed={"connect_us": 2_100})
     suspect = ranked(verdict={"level": "SUSPECT", "reasons": []})
     page = operator.get("/leaderboard").content.decode()
     assert good.code in page
     assert suspect.code in page
     assert "1 / 2" in page
     assert "few runs" in page
+    assert "connect 2.10 ms" in page
     assert page.count("does not count") == 1
 
 
@@ -99,7 +100,7 @@ def test_a_provider_has_a_history(operator: Client) -> None:
 
 
 def test_newly_published_runs_are_a_feed(client: Client) -> None:
-    run, hidden = published(ranked()), ranked()
+    run, hidden = published(ranked(labels=["simulated"])), ranked()
     answer = client.get("/runs.atom")
     assert answer.headers["Content-Type"].startswith("application/atom+xml")
     entries = ElementTree.fromstring(answer.content).findall(
@@ -108,4 +109,5 @@ def test_newly_published_runs_are_a_feed(client: Client) -> None:
     assert len(entries) == 1
     text = answer.content.decode()
     assert f"/runs/{run.code}" in text
+    assert " (simulated)</title>" in text
     assert hidden.code not in text

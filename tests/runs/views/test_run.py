@@ -53,6 +53,95 @@ def test_an_invalid_run_is_no_result(operator: Client, make_run: MakeRun) -> Non
     assert "<button disabled>Publish</button>" in said
 
 
+def test_defects_are_listed_with_key_and_line(
+    operator: Client, make_run: MakeRun
+) -> None:
+    run = make_run()
+    assert "Defects of the raw record" not in body(operator, "/runs/alpha-1")
+    assert run.summary is not None
+    Run.objects.filter(pk=run.pk).update(summary=run.summary | {"defects": 2})
+    said = body(operator, "/runs/alpha-1")
+    assert "2 places of the record were not" in said
+    key = "runs/alpha-1/shards/00003/00/events-000002.ndjson.zst"
+    assert f'<code>{key}</code></td><td class="number">17</td>' in said
+    assert "&lt;b&gt;oops" in said
+    assert "t0 us disagrees" in said
+
+
+def test_both_extremes_of_what_the_harness_lost_are_shown(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()  # one of its thousand is unobserved
+    said = body(operator, "/runs/alpha-1")
+    assert "both extremes of what was lost" in said
+    assert ">320 ms to 322 ms</a>" in said  # P50 of creates
+    assert ">963 ms to not reached</a>" in said  # their P99
+
+
+def test_strangers_see_what_a_bad_line_says_only_where_logs_are_published(
+    client: Client, make_run: MakeRun
+) -> None:
+    """It is raw record, and may name hosts and addresses."""
+    run = make_run(published_at=timezone.now())
+    assert run.summary is not None
+    Run.objects.filter(pk=run.pk).update(summary=run.summary | {"defects": 2})
+    said = body(client, "/runs/alpha-1")
+    assert "events-000002.ndjson.zst" in said
+    assert "oops" not in said
+    Run.objects.filter(pk=run.pk).update(logs_published=True)
+    assert "oops" in body(client, "/runs/alpha-1")
+
+
+CERTIFICATE = {
+    "clean": True,
+    "instants": 900,
+    "compared": 990,
+    "proven_over_truth": 0,
+    "truth_over_possible": 0,
+    "sandboxes_over_truth": 0,
+    "sandboxes_over_possible": 0,
+    "sleepers": 4,
+    "sleepers_missed": 0,
+    "misclassified": 0,
+    "create_error": {"p50_us": 90, "p99_us": 900},
+    "ready_error": {"p50_us": 90, "p99_us": 900},
+}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "proven_over_truth",
+        "sandboxes_over_possible",
+        "sleepers_missed",
+        "misclassified",
+    ],
+)
+def test_a_certificate_that_is_not_clean_says_so(
+    operator: Client, make_run: MakeRun, broken: str
+) -> None:
+    run = make_run()
+    assert run.summary is not None
+    for changes in ({}, {"clean": False, broken: 3}):
+        summary = run.summary | {"certificate": CERTIFICATE | changes}
+        Run.objects.filter(pk=run.pk).update(summary=summary)
+        said = body(operator, "/runs/alpha-1")
+        assert ("contradicts the simulated world" in said) == bool(changes)
+
+
+@pytest.mark.parametrize("path", ["/", "/runs", "/compare", "/runs/alpha-1/summary.md"])
+def test_its_words_stand_wherever_the_number_does(
+    operator: Client, make_run: MakeRun, path: str
+) -> None:
+    run = make_run(level="SUSPECT")
+    assert run.summary is not None
+    said_of_it = ["simulated", "answers on demand", "quota-bound"]
+    Run.objects.filter(pk=run.pk).update(summary=run.summary | {"labels": said_of_it})
+    said = body(operator, path)
+    for word in ("SUSPECT", *said_of_it):
+        assert word in said, word
+
+
 def test_a_run_cut_short_says_so(operator: Client, make_run: MakeRun) -> None:
     run = make_run(end_reason="aborted", end_detail="aborted by anna")
     assert run.summary is not None
@@ -119,6 +208,20 @@ def test_the_page_stands_while_clickhouse_is_away(
     assert "cannot be read now" in said
     assert "cannot be read now" in body(operator, "/runs/alpha-1/chart")
     assert "cannot be read now" in body(operator, "/runs/alpha-1/shards/3")
+
+
+def test_a_picture_of_a_doubtful_run_says_so(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()
+    make_run("beta-22", level="SUSPECT")
+    for code, doubtful in (("alpha-1", False), ("beta-22", True)):
+        figure = operator.get(f"/runs/{code}/chart").json()
+        said = figure["layout"]["xaxis"]["title"]["text"]
+        assert ("SUSPECT" in said) == doubtful
+    figure = operator.get("/compare/chart?runs=alpha-1,beta-22").json()
+    names = [trace["name"] for trace in figure["data"]]
+    assert names == ["A alpha-1", "B beta-22 (SUSPECT)"]
 
 
 def test_the_chart_has_the_four_lines(operator: Client, make_run: MakeRun) -> None:
