@@ -108,7 +108,8 @@ class Process:
         from runs.simcloud.web import serve
 
         config = self._config
-        # A vendor's machines take no CPU from the agents; this one's would.
+        # A vendor's wire costs much more CPU than our own, and that would be the
+        # agents': so it goes after them.
         os.nice(VENDOR_NICENESS)
         count = config.sandbox_count
         cloud = Cloud(self._engine, self._timers, config.secret, count)
