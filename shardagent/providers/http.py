@@ -387,9 +387,9 @@ def _traces() -> aiohttp.TraceConfig:
     # after the heads of all others are made.
     async def sending(session: object, here: SimpleNamespace, _: object) -> None:
         context = _of(here)
-        if context.sent is not None and context.with_body:
-            context.with_body = False
-            context.sent, sent = None, context.sent
+        sent = context.sent
+        if sent is not None and context.with_body:
+            context.sent = None  # of several parts the first counts
             sent()
 
     config.on_connection_create_start.append(begins)

@@ -279,7 +279,7 @@ def test_the_provenance_card_says_what_is_missing_and_why(
 def test_the_card_says_what_our_own_client_is_known_to_add(
     operator: Client, make_run: MakeRun
 ) -> None:
-    make_run(provider="e2b", plan={"provider": "e2b"})
+    make_run(provider="e2b", plan={"provider": "e2b", "endpoint": "simcloud"})
     known = overhead_of("e2b", "thin")
     assert known is not None
     said = body(operator, "/runs/alpha-1")
