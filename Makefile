@@ -74,6 +74,7 @@ vendors: .venv/.vendors
 	@$(PY) -m pytest -q -m vendors tests/vendors
 
 # Every figure beside its aim; QUICK=1 takes some two minutes. Writes bench/latest.json.
+# RECORD=1 also writes runs/overhead.json (idle machine, with the vendors' packages).
 bench: .venv/.dev
 	@$(PY) -m bench
 

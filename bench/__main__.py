@@ -3,6 +3,8 @@
 Each row names its aim and says met or missed. QUICK=1 takes smaller sizes (some two
 minutes); nothing here fails because a figure is missed. Names of parts, as
 `python -m bench whole cost`, run only those and print; `million` is the largest Run.
+RECORD=1, on an idle machine, also writes what the clients add to runs/overhead.json,
+which Runs' pages quote.
 """
 
 from __future__ import annotations
@@ -73,7 +75,9 @@ def rebuild(quick: bool) -> Iterator[Row]:
 
 
 def fairness(quick: bool) -> Iterator[Row]:
-    found = _part("bench.fairness", "--json", "--rounds", "2" if quick else "5")
+    words = ["--record"] if os.environ.get("RECORD", "") not in ("", "0") else []
+    rounds = "2" if quick else "5"
+    found = _part("bench.fairness", "--json", "--rounds", rounds, *words)
     for row in found["rows"]:
         name = f"{row['vendor']} {row['transport']}: added to create, P99 at 100"
         aim = 20 if row["transport"] == "thin" and row["vendor"] != "modal" else None

@@ -34,6 +34,8 @@ class Limit:
 
 _E2B = "https://e2b.dev/docs/sandbox/rate-limits"
 _DAYTONA = "https://www.daytona.io/docs/en/limits"
+_NORTHFLANK = "https://northflank.com/docs/v1/api/use-the-api"
+_NOVITA = "https://novita.ai/docs/guides/sandbox-quota-limit"
 _VERCEL = "https://vercel.com/docs/vercel-sandbox/pricing"
 _DAY = "2026-11-24"  # on which copies of the sources below were read
 
@@ -67,6 +69,36 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = {
             create_per_s=600 / 60,
             vcpus=500,
             note="50,000 lifecycle calls in 60 s; more by agreement",
+        ),
+    ),
+    "blaxel": (
+        Limit(
+            "all",
+            "https://docs.blaxel.ai/Security/Quotas",
+            _DAY,
+            note="sandboxes at once by the account's tier, shown in its console alone",
+        ),
+    ),
+    "northflank": (
+        Limit(
+            "default",
+            _NORTHFLANK,
+            _DAY,
+            create_per_s=1_000 / 3_600,
+            ttl_s=7 * 24 * 3_600,
+            note="1,000 requests an hour in all; a lifetime of 5 minutes at least",
+        ),
+    ),
+    "novita": (
+        Limit("Free", _NOVITA, _DAY, sandboxes=5, ttl_s=3_600),
+        Limit("Paid", _NOVITA, _DAY, sandboxes=100, ttl_s=3 * 3_600),
+        Limit(
+            "Enterprise",
+            _NOVITA,
+            _DAY,
+            sandboxes=500,
+            ttl_s=4 * 3_600,
+            note="by default; more by agreement",
         ),
     ),
     "vercel": (

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +18,7 @@ from shardagent.providers.base import About
 from shardagent.wire import Plan, Shape
 
 FLEET_DRIVERS = ("local", "ssh", "ec2", "kubernetes")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SIMCLOUD = "simcloud"  # as a Plan's endpoint: a stand-in, started for the Run
 HOSTS_DEFAULT_MAX = 10  # agent processes that the local fleet starts unless told
 RANKED_HOLD_S_MIN = 60
@@ -251,7 +253,10 @@ def is_simulated(plan: Plan) -> bool:
     if not plan.endpoint or plan.provider not in providers.known():
         return False
     own = providers.about(plan.provider).endpoint
-    return bool(own) and plan.endpoint.rstrip("/") != own
+    if own:
+        return plan.endpoint.rstrip("/") != own
+    # Clusters are anywhere, but none that is worth a result is on this machine.
+    return urlsplit(plan.endpoint).hostname in LOOPBACK
 
 
 def lane_of(plan: Plan, account: object = "") -> str:

@@ -40,6 +40,18 @@ PRICES: Mapping[str, Price] = {
     ),
     "runloop": Price(0.00003, 0.000007 * _GB, _TABLE, _TABLE_DAY),
     "blaxel": Price(0, 0.0000115 * _GB, _TABLE, _TABLE_DAY, note="CPU is included"),
+    "northflank": Price(
+        0.01667 / 3_600,
+        0.00833 / 3_600 * _GB,
+        "https://northflank.com/blog/aws-lambda-microvms-vs-northflank-pricing",
+        "2026-11-24",
+    ),
+    "agent-sandbox": Price(
+        0,
+        0,
+        "your own cluster: its machines are not counted",
+        "2026-11-24",
+    ),
     "vercel": Price(
         0.128 / 3_600,
         0.0212 / 3_600 * _GB,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,9 +35,16 @@ class Box:
 class Boxes:
     """Keeps a vendor's ids apart from the world's, and what has not come yet."""
 
-    def __init__(self, cloud: Cloud, prefix: str) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        prefix: str,
+        changed: Callable[[str, Box], None] | None = None,
+    ) -> None:
+        """changed: told of each box that is ADDED, MODIFIED (settled) or DELETED."""
         self._cloud = cloud
         self._prefix = prefix
+        self._changed = changed or (lambda _kind, _box: None)
         self._count = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self.all: dict[str, Box] = {}
@@ -62,6 +69,7 @@ class Boxes:
         if box.id in self.all:
             raise Refused("conflict", 409, f"{box.id} already exists")
         self.all[box.id] = box
+        self._changed("ADDED", box)
         task = asyncio.create_task(self._make(box, ttl_s))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -93,6 +101,7 @@ class Boxes:
         if box is None:
             return False
         box.doomed = True
+        self._changed("DELETED", box)
         if box.inside:
             await self._cloud.destroy(box.inside)
         return True
@@ -116,3 +125,5 @@ class Boxes:
             if box.doomed:
                 await self._cloud.destroy(made)
         box.settled.set()
+        if not box.doomed:
+            self._changed("MODIFIED", box)

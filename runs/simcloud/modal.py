@@ -46,8 +46,8 @@ async def serve(cloud: Cloud, host: str, port: int) -> tuple[str, Callable[[], A
     standin = Standin(cloud)
     server = Server([_whole(api_grpc.ModalClientBase, standin), _router(standin)])
     await server.start(host, port)
-    sockets = server._server.sockets  # no other way to learn a free port
-    where = sockets[0].getsockname()
+    listening: Any = server._server  # no other way to learn a free port
+    where = listening.sockets[0].getsockname()
     cloud.url = f"http://{where[0]}:{where[1]}"
 
     async def close() -> None:

@@ -12,9 +12,12 @@ from aiohttp import web
 from runs.simcloud.cloud import Cloud
 
 VENDORS: Mapping[str, str] = {
+    "agent-sandbox": "runs.simcloud.agent_sandbox",
+    "blaxel": "runs.simcloud.blaxel",
     "daytona": "runs.simcloud.daytona",
     "e2b": "runs.simcloud.e2b",
     "modal": "runs.simcloud.modal",
+    "northflank": "runs.simcloud.northflank",
     "novita": "runs.simcloud.novita",
     "runloop": "runs.simcloud.runloop",
     "tensorlake": "runs.simcloud.tensorlake",

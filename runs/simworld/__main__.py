@@ -32,6 +32,7 @@ TRUTH_RETRY_S = 120
 NICE = -15  # before the agents: a Provider does not wait for its customers
 EXIT_CONFIG = 2
 EXIT_TRUTH_LOST = 3
+VENDOR_NICENESS = 10
 LISTEN_BACKLOG = 4_096
 
 log = logging.getLogger("runs.simworld")
@@ -107,6 +108,9 @@ class Process:
         from runs.simcloud.web import serve
 
         config = self._config
+        # A vendor's wire costs much more CPU than our own, and that would be the
+        # agents': so it goes after them.
+        os.nice(VENDOR_NICENESS)
         count = config.sandbox_count
         cloud = Cloud(self._engine, self._timers, config.secret, count)
         address, self._close = await serve(config.vendor, cloud, config.listen)

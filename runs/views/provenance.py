@@ -13,6 +13,7 @@ from django.urls import reverse
 from runs import lifecycle, objects
 from runs.errors import ObjectsError
 from runs.models import Run, State
+from runs.overhead import overhead_of
 from runs.templatetags.runs_format import (
     duration,
     figure,
@@ -175,6 +176,7 @@ def _means(run: Run, plan: Plan) -> list[Line]:
         ),
         *_machines(run),
         Line("Transport", plan.transport),
+        _bias(plan),
         Line("Software", software.get("version") or "", "not recorded"),
         Line("Commit", (software.get("commit") or "")[:12], "not recorded"),
         Line(
@@ -185,6 +187,20 @@ def _means(run: Run, plan: Plan) -> list[Line]:
         ),
         Line("Seed", str(plan.seed)),
     ]
+
+
+def _bias(plan: Plan) -> Line:
+    """What the client itself is known to add to what the Provider is blamed for."""
+    found = overhead_of(plan.provider, plan.transport)
+    said = ""
+    if found is not None:
+        said = (
+            f"adds about {found.p99_ms:.3g} ms at P99 ({found.p50_ms:.3g} ms at P50) "
+            f"to a create at {found.together} concurrent, measured by make bench on "
+            f"{found.measured} ({found.machine})"
+        )
+    why = "not measured: make bench has no figure for this provider and transport"
+    return Line("This client", said, why)
 
 
 def _record(run: Run) -> list[Line]:

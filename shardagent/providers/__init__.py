@@ -18,10 +18,13 @@ from shardagent.wire import Plan
 
 GROUP = "holdfast.providers"
 OWN: Mapping[str, str] = {
+    "agent-sandbox": "shardagent.providers.agent_sandbox:AgentSandboxProvider",
+    "blaxel": "shardagent.providers.blaxel:BlaxelProvider",
     "daytona": "shardagent.providers.daytona:DaytonaProvider",
     "e2b": "shardagent.providers.e2b:E2bProvider",
     "local": "shardagent.providers.local:LocalProvider",
     "modal": "shardagent.providers.modal:ModalProvider",
+    "northflank": "shardagent.providers.northflank:NorthflankProvider",
     "novita": "shardagent.providers.novita:NovitaProvider",
     "runloop": "shardagent.providers.runloop:RunloopProvider",
     "sim": "shardagent.providers.sim:SimProvider",

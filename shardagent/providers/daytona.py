@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from math import ceil
@@ -96,9 +95,7 @@ class DaytonaProvider(RestProvider):
         made = reply.object()
         provider_id = text_of(made, "id")
         while made.get("state") in _COMING or "state" not in made:
-            await asyncio.sleep(LOOK_S)
-            looked = await self.http.ask("create", "GET", f"/sandbox/{provider_id}")
-            made = looked.object()
+            made = await self.look(f"/sandbox/{provider_id}", LOOK_S)
         if made["state"] != "started":
             said = f"the sandbox is {made['state']}: {made.get('errorReason') or ''}"
             failure = self.http.error("create", None, said)

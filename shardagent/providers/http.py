@@ -12,7 +12,7 @@ import asyncio
 import errno
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from statistics import median
@@ -32,6 +32,9 @@ from shardagent.scrub import Scrubber
 
 BODY_BYTES_MAX = 32 * 1_048_576  # of one answer; a listing of thousands fits
 ERROR_BYTES_SHOWN = 20_000  # of a body whose words are looked for
+LEAVE_S = 2.0  # for sockets to be closed, when all is
+FRAME_MAX = 4 * 1_048_576  # bytes of one message of a WebSocket
+FRAMES_MAX = 10_000  # of one answer
 KEEP_S = 75.0  # a connection unused for so long is closed
 DNS_TTL_S = 300
 # Our own machine ran out of something: nothing to do with who was called.
@@ -104,6 +107,7 @@ class Http:
         self._tls = tls
         self._opened: aiohttp.ClientSession | None = None
         self._seen: WeakSet[Any] = WeakSet()  # connections that are no news
+        self._leaving: set[asyncio.Future[bool]] = set()  # sockets that are closing
         self.connect_us: int | None = None  # to open one, the median of a warm-up
 
     async def warm(self, connections: int, base: str = "") -> int:
@@ -159,7 +163,7 @@ class Http:
                 params=params,
                 headers={**extra, **(headers or {})},
                 allow_redirects=False,
-                trace_request_ctx=_Context(timing, sent),
+                trace_request_ctx=_Context(timing, sent, bool(body)),
             ) as answer:
                 reply = Reply(
                     answer.status, answer.headers, await _read(answer), timing
@@ -169,6 +173,73 @@ class Http:
         if 200 <= reply.status < 300 or reply.status in also:
             return reply
         raise self.refused(verb, reply)
+
+    async def lines(
+        self, verb: str, url: str, *, params: Mapping[str, str] | None = None
+    ) -> AsyncIterator[bytes]:
+        """The lines of an answer that stays open, as they come; errors as of `ask`."""
+        timing = Timing()
+        _timing.set(timing)
+        rest = b""
+        try:
+            async with self._session().get(
+                url if "://" in url else self.base + url,
+                params=params,
+                allow_redirects=False,
+                trace_request_ctx=_Context(timing, None),
+            ) as answer:
+                if answer.status != 200:
+                    body = await _read(answer)
+                    reply = Reply(answer.status, answer.headers, body, timing)
+                    raise self.refused(verb, reply)
+                async for part in answer.content.iter_any():
+                    *whole, rest = (rest + part).split(b"\n")
+                    if len(rest) > BODY_BYTES_MAX:
+                        raise unintelligible(f"a line of over {BODY_BYTES_MAX} bytes")
+                    for line in whole:
+                        yield line
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._failed(error) from None
+
+    async def talk(
+        self,
+        verb: str,
+        url: str,
+        messages: Sequence[object],
+        *,
+        sent: Sent,
+        until: Sequence[str],
+    ) -> list[dict[str, Any]]:
+        """Say these over a WebSocket; every JSON object that comes back, up to one
+        whose "type" is in `until`. `sent` is told as the handshake begins."""
+        found: list[dict[str, Any]] = []
+        try:
+            sent()
+            where = url if "://" in url else self.base + url
+            socket = await self._session().ws_connect(where, max_msg_size=FRAME_MAX)
+            try:
+                for message in messages:
+                    await socket.send_str(orjson.dumps(message).decode())
+                async for frame in socket:
+                    found.append(_object(frame.data))
+                    if found[-1].get("type") in until or len(found) > FRAMES_MAX:
+                        break
+            finally:
+                # Behind the answer: its time is none of the command's.
+                leaving = asyncio.ensure_future(socket.close())
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._left)
+        except aiohttp.WSServerHandshakeError as error:
+            said = f"no WebSocket: {error.message}"
+            raise self.error(verb, error.status, said) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise self._failed(error) from None
+        return found
+
+    def _left(self, leaving: asyncio.Future[bool]) -> None:
+        self._leaving.discard(leaving)
+        if not leaving.cancelled():
+            leaving.exception()  # whatever it was, the answer is there already
 
     def refused(self, verb: str, reply: Reply) -> ProviderError:
         """What an answer that was no success means."""
@@ -189,6 +260,10 @@ class Http:
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
+        if self._leaving:
+            _, late = await asyncio.wait([*self._leaving], timeout=LEAVE_S)
+            for leaving in late:
+                leaving.cancel()
         if opened is not None:
             await opened.close()
 
@@ -246,10 +321,13 @@ class _Connected(Exception):
         self.connection = connection
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Context:
+    """Of one request. with_body: it leaves with its body, not when its head is made."""
+
     timing: Timing
     sent: Sent | None
+    with_body: bool = False
 
 
 _timing: ContextVar[Timing | None] = ContextVar("_timing", default=None)
@@ -263,6 +341,13 @@ class _TimedContext(ssl.SSLContext):
         if timing is not None:
             timing.wrapped_ns = time.monotonic_ns()
         return super().wrap_bio(*args, **kwargs)
+
+
+def trusting(authorities: str) -> ssl.SSLContext:
+    """Trust these certificates (PEM) alone; ValueError where they are none."""
+    context = _TimedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authorities)
+    return context
 
 
 def _timed(given: ssl.SSLContext | None) -> ssl.SSLContext:
@@ -293,15 +378,25 @@ def _traces() -> aiohttp.TraceConfig:
         if timing.wrapped_ns:
             timing.tls_us = (now - timing.wrapped_ns) // 1_000
 
+    async def headed(session: object, here: SimpleNamespace, _: object) -> None:
+        context = _of(here)
+        if context.sent is not None and not context.with_body:
+            context.sent()
+
+    # The head is kept back and leaves with the body, in a task of its own: in a burst,
+    # after the heads of all others are made.
     async def sending(session: object, here: SimpleNamespace, _: object) -> None:
-        sent = _of(here).sent
-        if sent is not None:
+        context = _of(here)
+        sent = context.sent
+        if sent is not None and context.with_body:
+            context.sent = None  # of several parts the first counts
             sent()
 
     config.on_connection_create_start.append(begins)
     config.on_dns_resolvehost_end.append(resolved)
     config.on_connection_create_end.append(connected)
-    config.on_request_headers_sent.append(sending)
+    config.on_request_headers_sent.append(headed)
+    config.on_request_chunk_sent.append(sending)
     return config
 
 
@@ -318,6 +413,17 @@ async def _read(answer: ClientResponse) -> bytes:
         if size > BODY_BYTES_MAX:
             raise unintelligible(f"more than {BODY_BYTES_MAX} bytes", answer.status)
     return b"".join(parts)
+
+
+def _object(data: object) -> dict[str, Any]:
+    """One message of a WebSocket."""
+    try:
+        found = orjson.loads(data) if isinstance(data, str | bytes) else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise unintelligible("a message of the WebSocket is no JSON object")
+    return found
 
 
 def _kind(error: Exception) -> str:

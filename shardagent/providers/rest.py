@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -16,6 +18,7 @@ from shardagent.wire import Plan
 OUTPUT_CHARACTERS_MAX = 65_536
 PAGES_MAX = 1_000  # of one listing
 WITNESS_TIMEOUT_S = 30.0
+LOOK_AGAIN_S = 1.0  # after a look that failed
 
 
 class RestProvider:
@@ -40,11 +43,16 @@ class RestProvider:
             self.headers(config),
             secrets=self.about.secrets(config),
             rules=self.rules,
+            tls=self.trusted(config),
         )
 
     def headers(self, config: Mapping[str, str]) -> dict[str, str]:
         """Sent with every request: how this vendor wants its key."""
         return {"Authorization": f"Bearer {config['api_key']}"}
+
+    def trusted(self, config: Mapping[str, str]) -> ssl.SSLContext | None:
+        """Where not the authorities that this machine trusts."""
+        return None
 
     def bases(self) -> list[str]:
         """Hosts whose connections are warmed: the API's, and the commands' if known."""
@@ -83,6 +91,23 @@ class RestProvider:
     ) -> Answer:
         raise NotImplementedError
 
+    async def look(
+        self, path: str, pause_s: float, params: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """At a sandbox whose create was accepted, after a pause; its JSON object.
+
+        A look that fails decides nothing, least of all that the create was refused: the
+        next follows LOOK_AGAIN_S later, until the caller's deadline.
+        """
+        while True:
+            await asyncio.sleep(pause_s)
+            try:
+                reply = await self.http.ask("create", "GET", path, params=params)
+            except ProviderError as error:
+                pause_s = patience(error)
+            else:
+                return reply.object()
+
     async def list(self, labels: Mapping[str, str]) -> list[Listed]:
         """Every page of it; the vendor filters where it can, we do in any case."""
         found: list[Listed] = []
@@ -96,6 +121,18 @@ class RestProvider:
 
     async def close(self) -> None:
         await self.http.close()
+
+
+def patience(error: ProviderError) -> float:
+    """How long to wait before the next look; raises where there is nothing to see."""
+    if error.origin is Origin.HARNESS:
+        raise error
+    if error.status in (404, 410):
+        text = f"accepted, then gone: {error.message}"
+        raise ProviderError(
+            Cause.PROVIDER_ERROR, Origin.PROVIDER, text, status=error.status
+        )
+    return LOOK_AGAIN_S
 
 
 def text_of(body: Mapping[str, Any], *keys: str) -> str:

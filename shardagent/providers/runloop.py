@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from shardagent.providers.rest import (
     PAGES_MAX,
     RestProvider,
     answer_of,
+    patience,
     random_bits,
     text_of,
 )
@@ -74,17 +76,7 @@ class RunloopProvider(RestProvider):
         made = reply.object()
         provider_id = text_of(made, "id")
         while made.get("status") in BOOTING:
-            waited = await self.http.ask(
-                "create",
-                "POST",
-                f"/v1/devboxes/{provider_id}/wait_for_status",
-                json={
-                    "statuses": ["running", "failure", "shutdown"],
-                    "timeout_seconds": LONG_POLL_S,
-                },
-                also=(408,),  # not yet
-            )
-            made = made if waited.status == 408 else waited.object()
+            made = await self._wait(provider_id) or made
         if made.get("status") != "running":
             reason = made.get("failure_reason") or made.get("shutdown_reason") or ""
             text = f"the devbox is {made.get('status')} {reason}".strip()
@@ -112,6 +104,24 @@ class RunloopProvider(RestProvider):
         return answer_of(
             done.get("exit_status"), done.get("stdout"), done.get("stderr")
         )
+
+    async def _wait(self, provider_id: str) -> dict[str, Any] | None:
+        """By one long poll; None: not yet. One that fails decides nothing."""
+        try:
+            waited = await self.http.ask(
+                "create",
+                "POST",
+                f"/v1/devboxes/{provider_id}/wait_for_status",
+                json={
+                    "statuses": ["running", "failure", "shutdown"],
+                    "timeout_seconds": LONG_POLL_S,
+                },
+                also=(408,),  # not yet
+            )
+        except ProviderError as error:
+            await asyncio.sleep(patience(error))
+            return None
+        return None if waited.status == 408 else waited.object()
 
     async def destroy(self, provider_id: str, sent: Sent) -> None:
         path = f"/v1/devboxes/{provider_id}/shutdown"

@@ -6,7 +6,6 @@ name carries them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -90,9 +89,7 @@ class TensorlakeProvider(RestProvider):
         made = reply.object()
         provider_id = text_of(made, "sandbox_id", "id")
         while _status(made) == "pending":
-            await asyncio.sleep(LOOK_S)
-            path = f"{self._all}/{provider_id}"
-            made = (await self.http.ask("create", "GET", path)).object()
+            made = await self.look(f"{self._all}/{provider_id}", LOOK_S)
         if _status(made) != "running":
             reason = made.get("termination_reason") or made.get("reason") or ""
             said = f"the sandbox is {_status(made)} {reason}".strip()

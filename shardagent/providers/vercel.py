@@ -5,11 +5,10 @@ A sandbox has a name, ours, and a session in which commands run; an id of ours i
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from math import ceil
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import orjson
 
@@ -27,6 +26,7 @@ from shardagent.providers.http import Reply, unintelligible
 from shardagent.providers.labels import PREFIX, name_of
 from shardagent.providers.rest import PAGES_MAX, RestProvider, answer_of, text_of
 from shardagent.providers.taxonomy import Rule
+from shardagent.wire import Plan
 
 LOOK_S = 0.1  # between two looks at a sandbox that is pending
 PAGE = 100
@@ -58,6 +58,13 @@ class VercelProvider(RestProvider):
         Rule(Cause.QUOTA, r"payment|hobby|plan limit|usage limit", (402, 403, 429)),
     )
 
+    def __init__(self, config: Mapping[str, str], plan: Plan) -> None:
+        super().__init__(config, plan)
+        # Ready-made: encoding a query anew costs a third of a request.
+        self._team = f"?{urlencode({'teamId': config['team_id']})}"
+        project = urlencode({"projectId": config["project_id"]})
+        self._project = f"{self._team}&{project}"
+
     async def create(self, wanted: Wanted, sent: Sent) -> Created:
         spec = wanted.spec
         vcpus = max(1, ceil(float(str(spec.get("cpu", 1)))))
@@ -75,18 +82,15 @@ class VercelProvider(RestProvider):
         reply = await self.http.ask(
             "create",
             "POST",
-            "/v3/sandboxes",
+            f"/v3/sandboxes{self._team}",
             sent=sent,
             json=order,
-            params=self._team(),
         )
-        made = _sandbox(reply)
+        made = _sandbox(reply.object())
         name = text_of(made, "name")
         while made.get("status") == "pending":
-            await asyncio.sleep(LOOK_S)
-            params = {**self._team(), "projectId": self.config["project_id"]}
-            path = f"/v2/sandboxes/{quote(name)}"
-            made = _sandbox(await self.http.ask("create", "GET", path, params=params))
+            path = f"/v2/sandboxes/{quote(name)}{self._project}"
+            made = _sandbox(await self.look(path, LOOK_S))
         if made.get("status") not in (None, "running"):
             text = f"the sandbox is {made.get('status')}"
             raise ProviderError(Cause.PROVIDER_ERROR, Origin.PROVIDER, text)
@@ -99,9 +103,9 @@ class VercelProvider(RestProvider):
         reply = await self.http.ask(
             "execute",
             "POST",
-            f"/v2/sandboxes/sessions/{quote(session)}/cmd",
+            f"/v2/sandboxes/sessions/{quote(session)}/cmd{self._team}"
+            "&wait=true&logs=true",
             sent=sent,
-            params={**self._team(), "wait": "true", "logs": "true"},
             json={
                 "command": command[0],
                 "args": list(command[1:]),
@@ -117,14 +121,14 @@ class VercelProvider(RestProvider):
         await self.http.ask(
             "destroy",
             "DELETE",
-            f"/v2/sandboxes/{quote(name)}",
+            f"/v2/sandboxes/{quote(name)}{self._project}",
             sent=sent,
-            params={**self._team(), "projectId": self.config["project_id"]},
             also=(404,),
         )
 
     async def listed(self, labels: Mapping[str, str]) -> AsyncIterator[Listed]:
-        params = {**self._team(), "project": self.config["project_id"]}
+        params = {"teamId": self.config["team_id"]}
+        params |= {"project": self.config["project_id"]}
         params |= {"limit": str(PAGE), "namePrefix": f"{PREFIX}-", "sortBy": "name"}
         for _ in range(PAGES_MAX):
             reply = await self.http.ask("list", "GET", "/v2/sandboxes", params=params)
@@ -158,14 +162,11 @@ class VercelProvider(RestProvider):
                 output.append(str(record.get("data", "")))
         return answer_of(ended, *output)
 
-    def _team(self) -> dict[str, str]:
-        return {"teamId": self.config["team_id"]}
 
-
-def _sandbox(reply: Reply) -> dict[str, Any]:
-    found = reply.object().get("sandbox")
+def _sandbox(body: Mapping[str, Any]) -> dict[str, Any]:
+    found = body.get("sandbox")
     if not isinstance(found, dict):
-        raise unintelligible("no 'sandbox'", reply.status)
+        raise unintelligible("no 'sandbox'")
     return found
 
 

@@ -74,6 +74,8 @@ def test_vercels_price_counts_creates() -> None:
         ({"provider": "e2b", "endpoint": "simcloud"}, True, True),
         ({"provider": "e2b", "endpoint": "https://api.e2b.app/"}, False, False),
         ({"provider": "e2b", "endpoint": "http://127.0.0.1:9"}, False, True),
+        ({"provider": "agent-sandbox", "endpoint": "https://10.0.0.1"}, False, False),
+        ({"provider": "agent-sandbox", "endpoint": "http://localhost:9"}, False, True),
     ],
 )
 def test_only_the_vendors_own_address_is_the_vendor(

@@ -6,7 +6,6 @@ does not accept of the SDK, our adapter may not send.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from pathlib import Path
 
@@ -18,7 +17,10 @@ from shardagent.errors import Cause, ProviderError
 from shardagent.providers.base import Wanted
 from tests.vendors.standin import plan_of, standin
 
-THIN = ["daytona", "e2b", "novita", "runloop", "tensorlake", "vercel"]
+THIN = [
+    *("agent-sandbox", "blaxel", "daytona", "e2b", "northflank", "novita", "runloop"),
+    *("tensorlake", "vercel"),
+]
 NEEDS_PACKAGES = [
     ("daytona", "sdk"),
     ("modal", "thin"),
@@ -83,27 +85,3 @@ async def test_an_sdk_sends_a_refused_create_once(tmp_path: Path) -> None:
         assert refused.value.status == 429
         await provider.close()
     assert len(truth_lines(tmp_path)) == 1  # every create that the world was asked for
-
-
-@pytest.mark.vendors
-@pytest.mark.filterwarnings("default")
-async def test_novitas_real_sdk_accepts_the_stand_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with standin("novita", tmp_path) as config:
-        monkeypatch.setenv("NOVITA_API_URL", config["endpoint"])
-        monkeypatch.setenv("NOVITA_SANDBOX_URL", config["endpoint"])
-        sdk = importlib.import_module("novita_sandbox.core")
-        labels = {"run": "alpha-1", "sandbox": "0"}
-        key = config["api_key"]
-        sandbox = await sdk.AsyncSandbox.create(
-            template="base", timeout=60, metadata=labels, api_key=key
-        )
-        done = await sandbox.commands.run("node -v")
-        assert (done.exit_code, done.stdout) == (0, "v22.0.0-sim\n")
-        provider = providers.open_provider("novita", config, plan_of("novita"))
-        listed = await provider.list({"run": "alpha-1"})
-        assert [one.provider_id for one in listed] == [sandbox.sandbox_id]
-        assert await sandbox.kill(api_key=key)
-        assert await provider.list({"run": "alpha-1"}) == []
-        await provider.close()

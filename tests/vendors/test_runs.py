@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,8 +14,10 @@ from tests.embedded import Site, quick_plan, running
 
 pytestmark = [pytest.mark.vendors, pytest.mark.timeout(400)]
 
+LOOK_S = 5
 WORLD = {
     "profile": "daytona",
+    "latency_scale": 2,
     "create_errors": 4,
     "create_hangs": 2,
     "late_creates": 2,
@@ -30,6 +35,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
+def sealed(site: Site, code: str) -> Any:
+    """The Run, once it is; asked for seldom, as each question costs the agents' CPU."""
+    deadline = time.monotonic() + 280
+    while (run := site.run(code))["state"] != "sealed":
+        assert time.monotonic() < deadline, run["state"]
+        time.sleep(LOOK_S)
+    return run
+
+
 @pytest.mark.parametrize("vendor", sorted(VENDORS))
 def test_a_whole_run_at_the_stand_in_has_a_clean_certificate(
     site: Site, vendor: str
@@ -43,15 +57,20 @@ def test_a_whole_run_at_the_stand_in_has_a_clean_certificate(
         witness=True,
         hold_s=8,
         # Wide, so that a slow machine is not taken for a slow vendor.
-        create_timeout_s=20,
-        ready_timeout_s=15,
+        create_timeout_s=30,
+        ready_timeout_s=20,
         probe_interval_s=2,
         probe_timeout_s=5,
         probe_failures_max=3,
+        # Three agents, the vendor and the site share this machine's cores: a burst
+        # would measure those.
+        load={"shape": "staggered", "stagger_us": 2_000},
+        heartbeat_interval_s=2,
+        flush_interval_s=2,
         seed=11,
         world=WORLD,
     )
-    run = site.until_state(site.launch(plan), "sealed", timeout_s=280)
+    run = sealed(site, site.launch(plan))
     assert run["end_reason"] == "completed"
     assert {"simulated", "stand-in"} <= set(run["labels"])
     certificate = run["certificate"]
@@ -61,3 +80,7 @@ def test_a_whole_run_at_the_stand_in_has_a_clean_certificate(
     assert run["outcomes"]["unobserved"] == run["outcomes"]["not_attempted"] == 0
     assert run["outcomes"]["success"] >= 260
     assert run["defects"] == 0
+    verdict = run["verdict"]
+    print(f"{vendor}: {verdict['level']} {verdict['reasons']}")
+    if os.environ.get("IDLE"):  # nothing else runs on this machine
+        assert verdict["level"] == "VALID", verdict["reasons"]

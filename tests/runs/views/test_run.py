@@ -14,6 +14,7 @@ from django.utils import timezone
 from runs import results
 from runs.errors import QueryError
 from runs.models import Run
+from runs.overhead import overhead_of
 from runs.views import run_chart
 
 MakeRun = Callable[..., Run]
@@ -273,6 +274,18 @@ def test_the_provenance_card_says_what_is_missing_and_why(
     assert "Spec observed</dt><dd><abbr" in said
     assert "the sandboxes did not say what they were given" in said
     assert "Clock bound</dt>" in said
+    assert "make bench has no figure for this provider and transport" in said
+
+
+def test_the_card_says_what_our_own_client_is_known_to_add(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run(provider="e2b", plan={"provider": "e2b", "endpoint": "simcloud"})
+    known = overhead_of("e2b", "thin")
+    assert known is not None
+    said = body(operator, "/runs/alpha-1")
+    assert f"adds about {known.p99_ms:.3g} ms at P99" in said
+    assert f"at 100 concurrent, measured by make bench on {known.measured}" in said
 
 
 def test_a_live_curve_ends_where_the_sandboxes_have_answered(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -245,6 +247,55 @@ async def test_warm_connections_are_used_and_cold_ones_are_timed(
     assert (cold.timing.tls_us or 0) > 0
     assert all(one.timing.reused for one in warm)
     assert all(one.timing.tls_us is None for one in warm)
+
+
+@pytest.mark.parametrize("body", [None, b"x" * 10, b"x" * 500_000])
+async def test_sent_is_called_once_whatever_the_body(body: bytes | None) -> None:
+    calls: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(len(body or b""))
+        writer.write((head("200 OK", 2) + "{}").encode())
+        await writer.drain()
+
+    async with serving(serve) as base:
+        http = Http(base, {})
+        await http.ask("create", "POST", "/", data=body, sent=lambda: calls.append(1))
+        await http.close()
+    assert calls == [1]
+
+
+async def test_of_a_burst_each_is_sent_when_its_bytes_leave() -> None:
+    """Not when its head is made: in between lie the heads of all others."""
+    count = 50
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write((head("200 OK", 2) + "{}").encode())
+        await writer.drain()
+
+    made: list[float] = []
+    sent: list[float] = []
+
+    async def one(http: Http) -> None:
+        made.append(time.perf_counter())
+        await http.ask(
+            "create",
+            "POST",
+            "/",
+            json={},
+            sent=lambda: sent.append(time.perf_counter()),
+        )
+
+    async with serving(serve) as base:
+        http = Http(base, {})
+        await http.warm(count)
+        await asyncio.gather(*(one(http) for _ in range(count)))
+        await http.close()
+    # All were made before the first left.
+    assert len(sent) == count
+    assert sys.version_info >= (3, 12) or max(made) < min(sent)
 
 
 async def test_sent_is_called_once_and_before_the_answer() -> None:

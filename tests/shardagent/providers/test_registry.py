@@ -31,7 +31,7 @@ def test_every_adapter_says_what_it_is(slug: str) -> None:
     assert about.waits_for
     if about.entries:
         assert any(entry.secret for entry in about.entries)
-        assert about.endpoint.startswith("https://") or slug == "kubernetes"
+        assert about.endpoint.startswith("https://") or slug == "agent-sandbox"
         page = (ROOT / "docs" / "providers.md").read_text()
         assert f"| `{slug}` |" in page
 

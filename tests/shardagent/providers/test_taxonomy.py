@@ -85,6 +85,53 @@ OF_VENDORS = [
     ("tensorlake", "execute", 404, "sandbox not found (SANDBOX_NOT_FOUND)", N),
     ("tensorlake", "execute", 503, "SANDBOX_NOT_READY", P),
     ("tensorlake", "create", 403, "quota exceeded: too many sandboxes", Q),
+    ("novita", "execute", 502, "The sandbox was not found", N),
+    ("blaxel", "create", 403, "You have reached your tier (QUOTA_EXCEEDED)", Q),
+    ("blaxel", "create", 403, "Authorization failed (UNAUTHORIZED)", A),
+    ("blaxel", "create", 503, "try again (AUTHENTICATION_UNAVAILABLE)", A),
+    ("blaxel", "create", 408, "not ready (CREATION_TIMEOUT)", T),
+    ("blaxel", "create", 400, "image not supported (INVALID_IMAGE)", BAD),
+    ("blaxel", "create", 409, "exists (SANDBOX_ALREADY_EXISTS)", BAD),
+    ("blaxel", "execute", 404, "no such sandbox (SANDBOX_NOT_FOUND)", N),
+    ("northflank", "create", 429, "Rate limit exceeded. Try again later.", R),
+    ("northflank", "create", 403, "reached the maximum number of services", Q),
+    ("northflank", "create", 404, "Project not found.", BAD),
+    ("northflank", "execute", 404, "Service not found.", N),
+    ("northflank", "execute", None, "exec error: no running instances", N),
+    ("northflank", "execute", None, "exec error: boom", P),
+    (
+        "agent-sandbox",
+        "create",
+        403,
+        'sandboxclaims "a" is forbidden: exceeded quota: sandboxes, limited: 100',
+        Q,
+    ),
+    (
+        "agent-sandbox",
+        "create",
+        403,
+        "sandboxclaims is forbidden: User x cannot create resource: Forbidden",
+        A,
+    ),
+    (
+        "agent-sandbox",
+        "create",
+        400,
+        'admission webhook "policy" denied the request: no label',
+        BAD,
+    ),
+    (
+        "agent-sandbox",
+        "create",
+        403,
+        "unable to create new content in namespace x: it is being terminated",
+        BAD,
+    ),
+    ("agent-sandbox", "create", 409, "already exists: AlreadyExists", BAD),
+    ("agent-sandbox", "create", 422, "spec.warmPoolRef: Required value", BAD),
+    ("agent-sandbox", "create", 429, "Too many requests, please try again later.", R),
+    ("agent-sandbox", "create", 500, "etcdserver: request timed out", P),
+    ("agent-sandbox", "execute", 502, "Could not connect to the backend sandbox", P),
 ]
 
 
@@ -97,20 +144,24 @@ def test_what_means_the_same_everywhere(
 
 @pytest.mark.parametrize(("vendor", "verb", "status", "words", "cause"), OF_VENDORS)
 def test_a_vendors_own_words(
-    vendor: str, verb: str, status: int, words: str, cause: Cause
+    vendor: str, verb: str, status: int | None, words: str, cause: Cause
 ) -> None:
     assert cause_of(verb, status, words, rules_of(vendor)) is cause
 
 
 @pytest.mark.parametrize(
-    "vendor", ["e2b", "daytona", "runloop", "tensorlake", "vercel"]
+    "vendor",
+    [
+        *("agent-sandbox", "blaxel", "daytona", "e2b", "northflank", "novita"),
+        *("runloop", "tensorlake", "vercel"),
+    ],
 )
 @pytest.mark.parametrize(
     ("verb", "status", "words", "cause"),
     [row for row in EVERYWHERE if row[1] in (401, 403, 429, 500, 503) and row[2]],
 )
 def test_no_vendors_rules_spoil_what_is_clear(
-    vendor: str, verb: str, status: int, words: str, cause: Cause
+    vendor: str, verb: str, status: int | None, words: str, cause: Cause
 ) -> None:
     assert cause_of(verb, status, words, rules_of(vendor)) is cause
 
