@@ -24,6 +24,26 @@ STOP_S = 12
 COMMAND_S = 120
 
 
+# A world of quick_plan's 80 Sandboxes, and what becomes of them in it.
+WORLD = {
+    "profile": "blaxel",
+    "create_errors": 2,
+    "create_hangs": 1,
+    "never_ready": 3,
+    "deaths": 4,
+    "death_window_s": [4, 6],
+}
+EXPECTED = {
+    "success": 70,
+    "partial": 4,
+    "readiness_failed": 3,
+    "failed": 3,
+    "unobserved": 0,
+    "not_attempted": 0,
+    "total": 80,
+}
+
+
 class Site:
     """One DATA folder and its `up` process; can be killed and started again."""
 
