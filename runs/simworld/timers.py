@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import time
 from collections import deque
 from collections.abc import Callable
+from time import CLOCK_MONOTONIC_RAW as RAW
+from time import clock_gettime_ns
 from typing import Any
 
 from runs.simworld.config import RunClock
@@ -24,8 +25,7 @@ class Clock:
         self._base_ns = clock.base_mono_raw_ns
 
     def now_us(self) -> int:
-        raw = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
-        return self._base_us + (raw - self._base_ns) // 1_000
+        return self._base_us + (clock_gettime_ns(RAW) - self._base_ns) // 1_000
 
 
 class Timers:
