@@ -226,9 +226,12 @@ class Engine:
         life = self._reach(reply, provider_id, now)
         if life is None:
             return
-        due = now + (self._wake_us if life.wake(now) else 0)
+        due = now
+        if life.awake_until_us and life.wake(now):
+            due += self._wake_us
         due += self._exec_latency(life.fate)
-        self._reached(life, due)
+        if self._idle_us:
+            self._reached(life, due)
         self._later(now, due, self._witness_started, reply, life, nonce)
 
     def _witness_started(self, reply: Reply, life: Life, nonce: str) -> None:
@@ -244,9 +247,12 @@ class Engine:
         life = self._reach(reply, provider_id, now)
         if life is None:
             return
-        due = now + (self._wake_us if life.wake(now) else 0)
+        due = now
+        if life.awake_until_us and life.wake(now):
+            due += self._wake_us
         due += self._exec_latency(life.fate)
-        self._reached(life, due)
+        if self._idle_us:
+            self._reached(life, due)
         if life.fate.unready is not None:
             self._answer_unready(reply, life, due)
             return

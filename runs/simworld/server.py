@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, world: WorldServer) -> None:
         self._world = world
+        self._verbs = world.verbs
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._out: list[list[Any]] = []
@@ -116,7 +117,7 @@ class Connection(asyncio.Protocol):
             request_id, verb, *values = orjson.loads(line)
             pending = Pending(self, request_id)
             if self._known:
-                self._world.verbs[verb](pending, *values)
+                self._verbs[verb](pending, *values)
             elif verb == "hello" and self._world.knows(values[0]):
                 self._known = True
                 pending.ok()
