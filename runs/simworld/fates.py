@@ -42,16 +42,24 @@ class Fate:
     factor: float  # of a slow Shard
 
 
+class Draws:
+    """Numbers in [0, 1) that depend on seed, salt and index alone (splitmix64)."""
+
+    __slots__ = ("_base",)
+
+    def __init__(self, seed: int, salt: int) -> None:
+        self._base = (seed * 0x9E3779B97F4A7C15 + salt * 0x8CB92BA72F3D8DD7) & _MASK
+
+    def of(self, index: int) -> float:
+        z = (self._base + index * 0xD1B54A32D192ED03) & _MASK
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+        return ((z ^ (z >> 31)) >> 11) * 2.0**-53
+
+
 def uniform(seed: int, index: int, salt: int) -> float:
-    """A number in [0, 1) that depends on nothing but its arguments (splitmix64)."""
-    z = (
-        seed * 0x9E3779B97F4A7C15
-        + index * 0xD1B54A32D192ED03
-        + salt * 0x8CB92BA72F3D8DD7
-    ) & _MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return ((z ^ (z >> 31)) >> 11) / (1 << 53)
+    """One such number."""
+    return Draws(seed, salt).of(index)
 
 
 class Dealer:
@@ -67,6 +75,8 @@ class Dealer:
             if world.profile == ZERO
             else Latencies(world.profile, world.mode, world.day, world.latency_scale)
         )
+        self._tti = Draws(seed, 1)
+        self._death = Draws(seed, 5)
         self._chosen: dict[int, str] = {}
         self.rack: frozenset[int] = self._choose(sandbox_count)
         self._shares = [
@@ -101,7 +111,7 @@ class Dealer:
         factor = self._factor(shard)
         tti = 0
         if self._latencies is not None:
-            tti = int(self._latencies.tti_us(uniform(seed, index, 1)) * factor)
+            tti = int(self._latencies.tti_us(self._tti.of(index)) * factor)
         ready_us = int(tti * world.ready_share)
         create = _CREATES.get(role, CreateFate.OK)
         unready = None
@@ -139,12 +149,15 @@ class Dealer:
         return self._world.slow_factor if slow else 1.0
 
     def _dies_after_us(self, index: int, role: str) -> int | None:
-        world, draw = self._world, uniform(self._seed, index, 5)
+        world = self._world
         if role == "deaths":
             earliest, latest = world.death_window_s
+            draw = self._death.of(index)
             return int((earliest + draw * (latest - earliest)) * 1_000_000)
         if world.death_rate_per_s > 0:
-            return int(-log(1 - draw) / world.death_rate_per_s * 1_000_000)
+            return int(
+                -log(1 - self._death.of(index)) / world.death_rate_per_s * 1_000_000
+            )
         return None
 
 

@@ -79,7 +79,8 @@ class Life:
 
     def ticks(self, now: int) -> int:
         """Ticks of the witness: one each 250 ms it was awake."""
-        return max(0, now - self.witness_us - self.asleep_since_witness) // TICK_US
+        awake_us = now - self.witness_us - self.asleep_since_witness
+        return awake_us // TICK_US if awake_us > 0 else 0
 
     def digest(self, challenge: str) -> str:
         assert self.nonce is not None

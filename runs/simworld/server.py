@@ -56,9 +56,11 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, world: WorldServer) -> None:
         self._world = world
+        self._verbs = world.verbs
         self._transport: asyncio.Transport | None = None
         self._rest = b""
-        self._out: list[bytes] = []
+        self._out: list[list[Any]] = []
+        self._flush_soon = asyncio.get_running_loop().call_soon
         self._known = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -97,8 +99,8 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         if not self._out:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._out.append(orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE))
+            self._flush_soon(self._flush)
+        self._out.append(answer)
 
     def close(self) -> None:
         self._flush()
@@ -107,7 +109,7 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         if self._out and self._transport is not None:
-            self._transport.write(b"".join(self._out))
+            self._transport.write(b"\n".join([*map(orjson.dumps, self._out), b""]))
         self._out.clear()
 
     def _handle(self, line: bytes) -> None:
@@ -115,7 +117,7 @@ class Connection(asyncio.Protocol):
             request_id, verb, *values = orjson.loads(line)
             pending = Pending(self, request_id)
             if self._known:
-                self._world.verbs[verb](pending, *values)
+                self._verbs[verb](pending, *values)
             elif verb == "hello" and self._world.knows(values[0]):
                 self._known = True
                 pending.ok()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import time
+from collections import deque
 from collections.abc import Callable
+from time import CLOCK_MONOTONIC_RAW as RAW
+from time import clock_gettime_ns
 from typing import Any
 
 from runs.simworld.config import RunClock
@@ -23,24 +25,29 @@ class Clock:
         self._base_ns = clock.base_mono_raw_ns
 
     def now_us(self) -> int:
-        raw = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
-        return self._base_us + (raw - self._base_ns) // 1_000
+        return self._base_us + (clock_gettime_ns(RAW) - self._base_ns) // 1_000
 
 
 class Timers:
-    """A heap of calls; a task or loop timer per request would cost ten times more."""
+    """Calls by when they are due; a task or loop timer each would cost ten times more.
+
+    Many are due at one instant where a world has ticks, so the heap holds instants.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._count = 0
+        self._heap: list[int] = []
+        self._due: dict[int, deque[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
         self._handle: asyncio.TimerHandle | None = None
         self._armed_us = 0
 
     def at(self, due_us: int, call: Callable[..., None], *args: Any) -> None:
         """Calls `call(*args)` at the first turn of the loop after `due_us`."""
-        self._count += 1
-        heapq.heappush(self._heap, (due_us, self._count, call, args))
+        calls = self._due.get(due_us)
+        if calls is None:
+            calls = self._due[due_us] = deque()
+            heapq.heappush(self._heap, due_us)
+        calls.append((call, args))
         if self._handle is None or due_us < self._armed_us:
             self._arm()
 
@@ -48,15 +55,22 @@ class Timers:
         """Runs what is due; called before requests are looked at, so that a request
         never meets a sandbox whose hour has passed."""
         heap, now = self._heap, self._clock.now_us()
-        for _ in range(DUE_PER_TURN_MAX):
-            if not heap or heap[0][0] > now:
-                break
-            _, _, call, args = heapq.heappop(heap)
-            call(*args)
+        left = DUE_PER_TURN_MAX
+        while left and heap and heap[0] <= now:
+            due_us = heap[0]
+            calls = self._due[due_us]
+            while left and calls:
+                call, args = calls.popleft()
+                left -= 1
+                call(*args)
+            if not calls:
+                heapq.heappop(heap)
+                del self._due[due_us]
         self._arm()
 
     def close(self) -> None:
         self._heap.clear()
+        self._due.clear()
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -68,7 +82,7 @@ class Timers:
     def _arm(self) -> None:
         if not self._heap:
             return  # a timer that is still set finds nothing to do
-        due_us = self._heap[0][0]
+        due_us = self._heap[0]
         if self._handle is not None:
             if self._armed_us <= due_us:
                 return
