@@ -7,11 +7,10 @@ import heapq
 from collections.abc import Callable
 from typing import Protocol
 
-from shardagent.calls import Call, Result, Value, Verb
+from shardagent.calls import PROBE, Call, Result, Value
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Ticking
 
-PROBE = Verb.PROBE  # looked up in its class it costs as much as a call
 STALL_US = 1_000_000  # a deadline noticed so late says nothing of the Provider
 
 

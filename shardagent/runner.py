@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import cast
 
 from shardagent import observe
-from shardagent.calls import Call, Result, Value, Verb, Warmed
+from shardagent.calls import PROBE, Call, Result, Value, Verb, Warmed
 from shardagent.clock import Clock
 from shardagent.deadlines import Deadline, QuickCall, QuickCalls, timed_out
 from shardagent.errors import Cause, Origin, ProviderError
@@ -23,7 +23,6 @@ from shardagent.wire import Finish, HeartbeatAnswer, Kind, Plan
 TIMER_MAX_S = 3_600.0  # a longer wait is looked at again
 TURN_US = 10_000  # of a turn of the loop for what all Shards are due; then sockets
 NEVER_US = sys.maxsize
-PROBE = Verb.PROBE  # looked up in its class it costs as much as a call
 
 
 class Turns:
@@ -100,6 +99,9 @@ class Runner:
         turns: Turns,
     ) -> None:
         self.spool = spool
+        self.event = spool.event
+        self.log = spool.log
+        spool.before_finish = self._tell_last_health
         self.over = asyncio.Event()
         self.shard: Shard  # set by `drive`, which needs this runner as its record
         self._plan = plan
@@ -151,19 +153,6 @@ class Runner:
         now = self._clock.now_us()
         self._begin(self.shard.stop(now, why, text, limit_us=limit_us))
 
-    def event(
-        self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
-    ) -> None:
-        """Write one event of this Shard."""
-        if kind is Kind.AGENT_FINISHED:
-            # The maxima since the last one would else be lost.
-            self.tell_health(self._health.peek())
-        self.spool.event(kind, at, sandbox, **fields)
-
-    def log(self, at: int, level: str, text: str) -> None:
-        """Write one log line of this Shard."""
-        self.spool.log(at, level, text)
-
     def tell_health(self, taken: dict[str, object]) -> None:
         """Write one health event."""
         self.spool.event(
@@ -176,6 +165,10 @@ class Runner:
             queued_events=self.spool.events.queued,
             dropped_events=self.spool.dropped,
         )
+
+    def _tell_last_health(self) -> None:
+        """The maxima since the last one would else be lost."""
+        self.tell_health(self._health.peek())
 
     async def close(self) -> None:
         """Let go of the Provider."""
@@ -211,10 +204,10 @@ class Runner:
     def _ask_quickly(self, call: Call, waiting: QuickCall) -> Forget | None:
         provider, plan, known_as = self._quickly, self._plan, call.provider_id
         assert provider is not None
+        if call.verb is PROBE:
+            command = plan.probe_command
+            return provider.probe_quickly(known_as, command, call.secret, waiting)
         match call.verb:
-            case Verb.PROBE:
-                command = plan.probe_command
-                return provider.probe_quickly(known_as, command, call.secret, waiting)
             case Verb.CREATE:
                 return provider.create_quickly(self._wanted(call), waiting)
             case Verb.READY:
