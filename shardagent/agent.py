@@ -50,7 +50,7 @@ BEAT_RETRY_MAX_S = 5.0  # between heartbeats while the site does not answer
 FLUSH_TICK_MIN_S, FLUSH_TICK_MAX_S = 0.1, 1.0
 FLUSH_TICKS = 20  # in a flush interval
 # Timers of many Shards on one grid: fewer wakings, at a delay that is measured as ours.
-GRID_S = 0.005
+GRID_US = 5_000
 GRID_SHARDS_MIN = 50
 BEATS_AT_ONCE = 50  # Shards looked at before the loop goes on to their calls
 HEALTH_INTERVAL_S = 5.0
@@ -99,7 +99,7 @@ class Agent:
         self._samples = Samples()
         self._health = Health()
         self._posts: list[Post] = []
-        self._turns = Turns()
+        self._turns = Turns(self._clock)
         self._clock_id = ""
         self._beat_s = QUICK_BEAT_S
         self._beat_soon = asyncio.Event()
@@ -178,6 +178,8 @@ class Agent:
         scrubber = Scrubber([*secrets, options.token])
         scrub_logging(scrubber)
         older = [lease for lease in spool.leases() if lease not in registered.shards]
+        if len(older) + len(registered.shards) >= GRID_SHARDS_MIN:
+            self._turns.grid_us = GRID_US
         for lease in [*registered.shards, *older]:
             post = Post(spool.open(lease, scrubber), leftover=lease in older)
             self._posts.append(post)
@@ -250,7 +252,6 @@ class Agent:
             health=self._health,
             tasks=tasks,
             turns=self._turns,
-            grid_s=GRID_S if len(self._posts) >= GRID_SHARDS_MIN else 0.0,
         )
         facts = told(self._options.machine, registered.seen_from)
         runner.event(Kind.AGENT_STARTED, now, **facts)

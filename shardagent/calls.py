@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Answer, Created, Listed
 from shardagent.wire import Kind
 
+SECRET_BYTES = 16
+SECRETS_AT_ONCE = 256
 OUTPUT_SHOWN_MAX = 200  # characters of a wrong answer kept in its message
 
 # Answers by which the Provider refused: nothing was made. After any other the
@@ -54,6 +58,12 @@ class Verb(StrEnum):
     DESTROY = "destroy"
     LIST = "list"
     OBSERVE = "observe"
+
+
+# A member that is looked up in its class costs as much as a call of a function.
+PROBE: Final = Verb.PROBE
+DESTROY: Final = Verb.DESTROY
+OBSERVE: Final = Verb.OBSERVE
 
 
 @dataclass(slots=True)  # not frozen: made for every call, and that costs
@@ -99,6 +109,17 @@ class Result:
     @property
     def latency_us(self) -> int:
         return self.done_us - self.from_us
+
+
+def _secrets() -> Iterator[str]:
+    while True:
+        pool = os.urandom(SECRET_BYTES * SECRETS_AT_ONCE).hex()
+        for start in range(0, len(pool), 2 * SECRET_BYTES):
+            yield pool[start : start + 2 * SECRET_BYTES]
+
+
+# A nonce or a challenge; the system's source is asked for many of them at once.
+fresh_secret = _secrets().__next__
 
 
 def facts(failure: ProviderError) -> dict[str, object]:

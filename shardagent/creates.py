@@ -12,7 +12,7 @@ class Creates:
     def __init__(self, plan: Plan, shard: int) -> None:
         self._places = [] if plan.rehearsal else schedule.places(plan, shard)
         self._next = 0
-        self._sequential = plan.load.shape is Shape.SEQUENTIAL
+        self.sequential = plan.load.shape is Shape.SEQUENTIAL
         self._sequential_due_us: int | None = None
 
     def begin(self, t0_us: int) -> None:
@@ -30,7 +30,7 @@ class Creates:
         fallback = t0_us if empty else None
         if self._next >= len(self._places):
             return fallback
-        if self._sequential:
+        if self.sequential:
             return self._sequential_due_us or fallback
         return t0_us + self._places[self._next][0]
 
@@ -43,11 +43,7 @@ class Creates:
     @property
     def awaited(self) -> int | None:
         """Of a sequential load: the Sandbox whose end the next create waits for."""
-        if (
-            not self._sequential
-            or not self._next
-            or self._sequential_due_us is not None
-        ):
+        if not self.sequential or not self._next or self._sequential_due_us is not None:
             return None
         return self._places[self._next - 1][1]
 

@@ -7,17 +7,15 @@ import heapq
 from collections.abc import Callable
 from typing import Protocol
 
-from shardagent.calls import Call, Result, Value, Verb
+from shardagent.calls import PROBE, Call, Result, Value
 from shardagent.errors import Cause, Origin, ProviderError
+from shardagent.providers.base import Ticking
 
 STALL_US = 1_000_000  # a deadline noticed so late says nothing of the Provider
 
 
 class Ears(Protocol):
-    """Who is told of the end of a quick call, on whose clock."""
-
-    def now_us(self) -> int:
-        """Agent time."""
+    """Who is told of the end of a quick call."""
 
     def sent(self, call: Call, at: int) -> None:
         """The first byte of any call but a probe was handed over."""
@@ -41,52 +39,52 @@ def timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
 class QuickCall:
     """One call under way without a task of its own."""
 
-    __slots__ = ("call", "forget", "over", "_calls", "_sent_us", "started_us")
+    __slots__ = (
+        *("call", "clock", "due_us", "forget", "over"),
+        *("_calls", "_sent_us", "started_us"),
+    )
 
     def __init__(self, calls: QuickCalls, call: Call, started_us: int) -> None:
         self.call = call
+        self.clock = calls.clock
         self.started_us = started_us
+        self.due_us = started_us + round(call.timeout_s * 1e6)
         self.over = False
         self.forget: Callable[[], object] | None = None
         self._calls = calls
         self._sent_us: int | None = None
 
-    @property
-    def due_us(self) -> int:
-        """When its time is over."""
-        return self.started_us + round(self.call.timeout_s * 1e6)
-
-    def sent(self) -> None:
+    def sent(self, at: int) -> None:
         """Its first byte is handed to the socket."""
-        runner = self._calls.runner
-        self._sent_us = at = runner.now_us()
-        if self.call.verb is not Verb.PROBE:  # of which nobody is told
-            runner.sent(self.call, at)
+        self._sent_us = at
+        if self.call.verb is not PROBE:  # of which nobody is told
+            self._calls.runner.sent(self.call, at)
 
-    def ended(self, value: Value, error: ProviderError | None) -> None:
+    def ended(self, value: Value, error: ProviderError | None, at: int) -> None:
         """It was answered, or cannot be any more."""
         if self.over:
             return
         self.over = True
-        runner = self._calls.runner
-        self._calls.in_flight -= 1
-        done_us = runner.now_us()
-        result = Result(self.started_us, self._sent_us, done_us, value, error)
-        runner.ended(self.call, result)
+        calls = self._calls
+        calls.in_flight -= 1
+        result = Result(self.started_us, self._sent_us, at, value, error)
+        calls.runner.ended(self.call, result)
 
     def expire(self, late_us: int) -> None:
         """Its time is over."""
         if self.forget is not None:
             self.forget()
         sent = self._sent_us is not None
-        self.ended(None, timed_out(self.call, late_us, sent=sent))
+        error = timed_out(self.call, late_us, sent=sent)
+        self.ended(None, error, self.clock.now_us())
 
 
 class QuickCalls:
     """The quick calls of a Shard, and one timer for all their deadlines."""
 
-    def __init__(self, runner: Ears) -> None:
+    def __init__(self, runner: Ears, clock: Ticking) -> None:
         self.runner = runner
+        self.clock = clock
         self.in_flight = 0
         self._heap: list[tuple[int, int, QuickCall]] = []
         self._count = 0
@@ -123,13 +121,13 @@ class QuickCalls:
         if not heap:
             return
         self._timer_due_us = heap[0][0]
-        wait_s = max(0, self._timer_due_us - self.runner.now_us()) / 1e6
+        wait_s = max(0, self._timer_due_us - self.clock.now_us()) / 1e6
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(wait_s, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        now, heap = self.runner.now_us(), self._heap
+        now, heap = self.clock.now_us(), self._heap
         while heap and (heap[0][2].over or heap[0][0] <= now):
             due_us, _, call = heapq.heappop(heap)
             if not call.over:

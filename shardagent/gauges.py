@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 from shardagent.calls import Record
-from shardagent.sandbox import Sandbox, State
+from shardagent.sandbox import UNSETTLED, Sandbox, State
 from shardagent.wire import Counts, Kind
 
 
 class Gauges:
-    """Of one Shard; every change of a Sandbox passes through `change`."""
+    """Of one Shard; every change of a Sandbox passes through `change` or `moved`."""
 
     def __init__(self, sandboxes: int) -> None:
         self.unsettled = sandboxes
@@ -33,6 +33,13 @@ class Gauges:
             orphaned=tally[Kind.ORPHANED],
         )
 
+    def moved(self, sandbox: Sandbox, state: State, *, alive: bool) -> None:
+        """From that state, and alive or not, it came to what it is now."""
+        self.unsettled -= sandbox.settled - (state not in UNSETTLED)
+        self.open -= (sandbox.state is State.CLOSED) - (state is State.CLOSED)
+        self.lost += (sandbox.state is State.LOST) - (state is State.LOST)
+        self.alive += sandbox.alive - alive
+
     def change(self, sandbox: Sandbox) -> Change:
         """Around one change of a Sandbox."""
         return Change(self, sandbox)
@@ -46,20 +53,16 @@ class Change:
     def __init__(self, gauges: Gauges, sandbox: Sandbox) -> None:
         self._gauges = gauges
         self._sandbox = sandbox
-        self._before = (sandbox.settled, sandbox.state, sandbox.alive)
+        self._before = (sandbox.state, sandbox.alive)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, *_: object) -> None:
         gauges, sandbox = self._gauges, self._sandbox
-        settled, state, alive = self._before
-        if sandbox.state is state and sandbox.alive is alive:
-            return
-        gauges.unsettled -= sandbox.settled - settled
-        gauges.open -= (sandbox.state is State.CLOSED) - (state is State.CLOSED)
-        gauges.lost += (sandbox.state is State.LOST) - (state is State.LOST)
-        gauges.alive += sandbox.alive - alive
+        state, alive = self._before
+        if sandbox.state is not state or sandbox.alive is not alive:
+            gauges.moved(sandbox, state, alive=alive)
 
 
 def due_heap(sandboxes: Iterable[Sandbox]) -> list[tuple[int, int]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import heapq
+import sys
+from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 from shardagent import observe
-from shardagent.calls import Call, Result, Value, Verb, Warmed
+from shardagent.calls import PROBE, Call, Result, Value, Verb, Warmed
 from shardagent.clock import Clock
 from shardagent.deadlines import Deadline, QuickCall, QuickCalls, timed_out
 from shardagent.errors import Cause, Origin, ProviderError
@@ -19,28 +21,67 @@ from shardagent.spool import ShardSpool
 from shardagent.wire import Finish, HeartbeatAnswer, Kind, Plan
 
 TIMER_MAX_S = 3_600.0  # a longer wait is looked at again
-TURN_S = 0.01  # of a turn of the loop for the timers of all Shards; then sockets again
+TURN_US = 10_000  # of a turn of the loop for what all Shards are due; then sockets
+NEVER_US = sys.maxsize
 
 
 class Turns:
-    """What the Shards of a process do at one instant, in turns that are not long.
+    """Wakes the Shards of a process when they are due: one timer for all of them.
 
-    T_end is the same for all of them: without this its timers would be one turn.
+    What is due within grid_us leaves together. T_end is the same for all: a turn that
+    takes long is broken off, so that the loop may look at its sockets.
     """
 
-    def __init__(self) -> None:
-        self._until_s: float | None = None
+    def __init__(self, clock: Clock, *, grid_us: int = 1) -> None:
+        self.grid_us = grid_us
+        self._clock = clock
+        self._slots: dict[int, deque[Runner]] = {}
+        self._order: list[int] = []  # a heap of the slots
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_us = NEVER_US
+        self._waking = False
 
-    def may(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether this turn has time for one more Shard."""
-        now_s = loop.time()
-        if self._until_s is None:
-            self._until_s = now_s + TURN_S
-            loop.call_soon(self._over)
-        return now_s < self._until_s
+    def add(self, runner: Runner, due_us: int) -> int:
+        """Wake it with the others of its slot; returns when that is."""
+        slot_us = -(-due_us // self.grid_us) * self.grid_us
+        waiting = self._slots.get(slot_us)
+        if waiting is not None:
+            waiting.append(runner)
+            return slot_us
+        self._slots[slot_us] = deque((runner,))
+        heapq.heappush(self._order, slot_us)
+        if slot_us < self._timer_us and not self._waking:
+            self._set_timer()
+        return slot_us
 
-    def _over(self) -> None:
-        self._until_s = None
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_us = self._order[0]
+        wait_s = min((self._timer_us - self._clock.now_us()) / 1e6, TIMER_MAX_S)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(max(0.0, wait_s), self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._timer_us = NEVER_US
+        self._waking = True
+        order, slots, clock = self._order, self._slots, self._clock
+        now = clock.now_us()
+        until_us = now + TURN_US
+        # The loop's clock is not the agent's: it may wake us a little early.
+        while order and order[0] <= now < until_us:
+            slot_us = order[0]
+            waiting = slots[slot_us]
+            runner = waiting.popleft()
+            if not waiting:
+                del slots[slot_us]
+                heapq.heappop(order)
+            runner.wake(now, slot_us)
+            now = clock.now_us()
+        self._waking = False
+        if order:
+            self._set_timer()
 
 
 class Runner:
@@ -56,10 +97,11 @@ class Runner:
         health: Health,
         tasks: asyncio.TaskGroup,
         turns: Turns,
-        grid_s: float = 0.0,
     ) -> None:
-        """grid_s: what is due within so long leaves together; 0 for each at its own."""
         self.spool = spool
+        self.event = spool.event
+        self.log = spool.log
+        spool.before_finish = self._tell_last_health
         self.over = asyncio.Event()
         self.shard: Shard  # set by `drive`, which needs this runner as its record
         self._plan = plan
@@ -73,11 +115,9 @@ class Runner:
             if hasattr(provider, "probe_quickly")
             else None
         )
-        self._quick = QuickCalls(self)
+        self._quick = QuickCalls(self, clock)
         self._turns = turns
-        self._timer: asyncio.Handle | None = None
-        self._timer_due_us = 0
-        self._grid_s = grid_s
+        self._wake_us = NEVER_US
         self._loop = asyncio.get_running_loop()
         self._spec = plan.spec.model_dump()
         self._labels = {
@@ -113,19 +153,6 @@ class Runner:
         now = self._clock.now_us()
         self._begin(self.shard.stop(now, why, text, limit_us=limit_us))
 
-    def event(
-        self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
-    ) -> None:
-        """Write one event of this Shard."""
-        if kind is Kind.AGENT_FINISHED:
-            # The maxima since the last one would else be lost.
-            self.tell_health(self._health.peek())
-        self.spool.event(kind, at, sandbox, **fields)
-
-    def log(self, at: int, level: str, text: str) -> None:
-        """Write one log line of this Shard."""
-        self.spool.log(at, level, text)
-
     def tell_health(self, taken: dict[str, object]) -> None:
         """Write one health event."""
         self.spool.event(
@@ -139,6 +166,10 @@ class Runner:
             dropped_events=self.spool.dropped,
         )
 
+    def _tell_last_health(self) -> None:
+        """The maxima since the last one would else be lost."""
+        self.tell_health(self._health.peek())
+
     async def close(self) -> None:
         """Let go of the Provider."""
         await self._provider.close()
@@ -151,8 +182,11 @@ class Runner:
             task = self._loop.create_task(self._perform(call))
             self._calls.add(task)
             task.add_done_callback(self._performed)
-        self._set_timer()
-        if self.shard.over and not self.over.is_set():
+        due_us = self.shard.next_due()
+        # A later waking that is still to come finds nothing to do.
+        if due_us is not None and due_us <= self._wake_us - self._turns.grid_us:
+            self._wake_us = self._turns.add(self, due_us)
+        if self.shard.finish is not None and not self.over.is_set():
             self.over.set()
             for task in self._calls:
                 task.cancel()
@@ -170,10 +204,10 @@ class Runner:
     def _ask_quickly(self, call: Call, waiting: QuickCall) -> Forget | None:
         provider, plan, known_as = self._quickly, self._plan, call.provider_id
         assert provider is not None
+        if call.verb is PROBE:
+            command = plan.probe_command
+            return provider.probe_quickly(known_as, command, call.secret, waiting)
         match call.verb:
-            case Verb.PROBE:
-                command = plan.probe_command
-                return provider.probe_quickly(known_as, command, call.secret, waiting)
             case Verb.CREATE:
                 return provider.create_quickly(self._wanted(call), waiting)
             case Verb.READY:
@@ -191,10 +225,6 @@ class Runner:
         labels = self._labels | {"sandbox": str(call.sandbox)}
         return Wanted(call.sandbox, labels, call.ttl_s, self._spec)
 
-    def now_us(self) -> int:
-        """The agent's clock."""
-        return self._clock.now_us()
-
     def sent(self, call: Call, at: int) -> None:
         """The first byte of a quick call was handed over."""
         self.shard.sent(call, at)
@@ -211,33 +241,15 @@ class Runner:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._tasks.create_task(_raise(error))  # our own bug: it ends the process
 
-    def _set_timer(self) -> None:
-        due_us = self.shard.next_due()
-        if due_us is None:
-            return  # a timer that is still set finds nothing to do
-        if self._timer is not None:
-            if self._timer_due_us <= due_us:
-                return
-            self._timer.cancel()
-        self._timer_due_us = due_us
-        wait_s = min((due_us - self._clock.now_us()) / 1e6, TIMER_MAX_S)
-        at_s = self._loop.time() + max(0.0, wait_s)
-        if self._grid_s:
-            at_s = math.ceil(at_s / self._grid_s) * self._grid_s
-        self._timer = self._loop.call_at(at_s, self._on_timer)
-
-    def _on_timer(self) -> None:
-        if not self._turns.may(self._loop):
-            self._timer = self._loop.call_soon(self._on_timer)
-            return
-        self._timer = None
-        now = self._clock.now_us()
-        due_us = self.shard.next_due()
-        # The loop's clock is not the agent's: it may wake us a little early.
-        if due_us is not None and due_us > now:
-            self._set_timer()
-            return
-        self._begin(self.shard.tick(now))
+    def wake(self, now: int, slot_us: int) -> None:
+        """Something may be due; slot_us: what `Turns.add` said."""
+        if slot_us != self._wake_us:
+            return  # an earlier waking was asked for since, which asked for the next
+        self._wake_us = NEVER_US
+        try:
+            self._begin(self.shard.tick(now))
+        except Exception as error:  # our own bug: it ends the process
+            self._tasks.create_task(_raise(error))
 
     async def _perform(self, call: Call) -> None:
         """Make one call, once, within its time; tell the machine how it ended."""

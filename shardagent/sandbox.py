@@ -9,20 +9,21 @@ Sandboxes (dead, never interactive, proven to the end) stay until T_destroy.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from shardagent.calls import (
     CUT,
     NEVER_COUNTED,
+    PROBE,
     REFUSALS,
     Call,
     Result,
     Verb,
     digest,
     facts,
+    fresh_secret,
     mismatch,
     words,
 )
@@ -54,6 +55,9 @@ class State(StrEnum):
     CLOSED = "closed"
 
 
+# A member that is looked up in its class costs as much as a call of a function.
+HELD: Final = State.HELD
+DESTROYING, PROBE_OK = State.DESTROYING, Kind.PROBE_OK
 UNSETTLED = frozenset({State.PLANNED, State.CREATING, State.READYING})
 
 
@@ -103,16 +107,16 @@ class Sandbox:
     def act(self, now: int) -> Call | None:
         """The call that is due; None where there is none any more."""
         self.due_us = None
+        if self.state is HELD:
+            return self._probe(final=False)
         match self.state:
             case State.READYING:
                 left_us = self.created_us + self.rules.ready_timeout_us - now
                 return self._call(Verb.READY, max(left_us, 1_000) / 1e6)
             case State.WITNESSING:
-                self.nonce = secrets.token_hex(16)
+                self.nonce = fresh_secret()
                 timeout_s = self.rules.probe_timeout_s
                 return self._call(Verb.WITNESS, timeout_s, secret=self.nonce)
-            case State.HELD:
-                return self._probe(final=False)
             case State.FINAL:
                 return self._probe(final=True)
             case State.DESTROYING:
@@ -203,6 +207,9 @@ class Sandbox:
         self.in_flight -= 1
         if self.state is State.CLOSED:
             return
+        if call.verb is PROBE:
+            self._on_probe(call, result)
+            return
         if result.sent_us is None and call.verb in (Verb.CREATE, Verb.DESTROY):
             self.sent(call.verb, result.started_us, unsent=True)
         match call.verb:
@@ -212,8 +219,6 @@ class Sandbox:
                 self._on_ready(result)
             case Verb.WITNESS:
                 self._on_witness(result)
-            case Verb.PROBE:
-                self._on_probe(call, result)
             case Verb.DESTROY:
                 self._on_destroy(result)
             case Verb.WARM | Verb.LIST | Verb.OBSERVE:
@@ -310,9 +315,9 @@ class Sandbox:
             self.due_us = _on_grid(max(now, self.probe_due_us))
 
     def _probe(self, *, final: bool) -> Call:
-        secret = secrets.token_hex(16) if self.nonce else None
+        secret = fresh_secret() if self.nonce else None
         timeout_s = self.rules.probe_timeout_s
-        return self._call(Verb.PROBE, timeout_s, secret=secret, final=final)
+        return self._call(PROBE, timeout_s, secret=secret, final=final)
 
     def _on_probe(self, call: Call, result: Result) -> None:
         failure = result.error or mismatch(result.value)
@@ -338,20 +343,20 @@ class Sandbox:
                 result.value.digest == digest(f"{self.nonce}{call.secret}")
             )
             fields = {"ticks": result.value.ticks, "witness_ok": right}
-        now = result.done_us
+        now, sent_us = result.done_us, result.from_us
         self.rules.record.event(
-            Kind.PROBE_OK,
+            PROBE_OK,
             now,
             self.index,
-            latency_us=result.latency_us,
-            sent_us=result.from_us,
+            latency_us=now - sent_us,
+            sent_us=sent_us,
             final=call.final,
             **fields,
         )
-        if self.state is State.HELD:
+        if self.state is HELD:
             self.failures = 0
-            self.probe_due_us += self.rules.probe_interval_us
-            self.probe_due_us = max(now, self.probe_due_us)
+            next_us = self.probe_due_us + self.rules.probe_interval_us
+            self.probe_due_us = max(now, next_us)
             self.due_us = _on_grid(self.probe_due_us)
         elif self.state is State.FINAL and call.final:
             self._wait(now)

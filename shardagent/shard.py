@@ -14,13 +14,13 @@ from functools import partial
 from typing import cast
 
 from shardagent import observe, schedule
-from shardagent.calls import Call, Record, Result, Verb
+from shardagent.calls import DESTROY, OBSERVE, Call, Record, Result, Verb
 from shardagent.clock import Samples
 from shardagent.creates import Creates
 from shardagent.gauges import Gauges, TalliedRecord, due_heap
 from shardagent.providers.base import Listed
 from shardagent.rules import rules_of
-from shardagent.sandbox import Sandbox, State
+from shardagent.sandbox import DESTROYING, Sandbox, State
 from shardagent.timeline import Timeline
 from shardagent.warmth import Warmth
 from shardagent.wire import (
@@ -39,9 +39,7 @@ DESTROYS_MAX = 64  # destroy calls of a Shard in flight
 ACTIONS_MAX = 256  # calls begun in a tick, before the loop may look at its sockets
 LIST_TIMEOUT_S = 30.0
 
-OF_SANDBOX = frozenset(
-    {Verb.CREATE, Verb.READY, Verb.WITNESS, Verb.PROBE, Verb.DESTROY}
-)
+BURSTING = ShardPhase.BURSTING  # looked up in its class it costs as much as a call
 OVER = frozenset({State.CLOSED, State.LOST})
 NOT_STARTED = frozenset({ShardPhase.STARTING, ShardPhase.ARMED})
 
@@ -118,7 +116,7 @@ class Shard:
 
     def next_due(self) -> int | None:
         """When `tick` wants to be called; None while only an input can move it."""
-        if self.over:
+        if self.finish is not None:
             return None
         if not self._due_known:
             self._due_us = self._phase_due()
@@ -142,7 +140,7 @@ class Shard:
     def tick(self, now: int) -> list[Call]:
         """Do what is due."""
         calls: list[Call] = []
-        if self.over:
+        if self.finish is not None:
             return calls
         if self._due_known and (self._due_us is None or now < self._due_us):
             self._act(now, calls)  # as nearly always: nothing of the Shard as a whole
@@ -213,14 +211,16 @@ class Shard:
     def finished(self, call: Call, result: Result) -> list[Call]:
         """A call ended."""
         calls: list[Call] = []
-        if self.over:
+        if self.finish is not None:
             return calls
         now = result.done_us
-        if call.verb in OF_SANDBOX:
+        if call.sandbox >= 0 and call.verb is not OBSERVE:
             sandbox = self._sandboxes[call.sandbox]
-            with self._gauges.change(sandbox):
-                sandbox.finished(call, result)
-            if call.verb is Verb.DESTROY:
+            state, alive = sandbox.state, sandbox.alive
+            sandbox.finished(call, result)
+            if sandbox.state is not state or sandbox.alive is not alive:
+                self._gauges.moved(sandbox, state, alive=alive)
+            if call.verb is DESTROY:
                 self._destroying -= 1
             self._follow(sandbox, now, calls)
             while self._destroys and self._destroying < DESTROYS_MAX:
@@ -243,10 +243,10 @@ class Shard:
         """Whether the end of one Sandbox's call may move the Shard as a whole."""
         gauges = self._gauges
         return (
-            (self.phase is ShardPhase.BURSTING and not gauges.unsettled)
+            (self.phase is BURSTING and not gauges.unsettled)
             or not gauges.open
             or (self._destroy_begun and gauges.lost > 0)
-            or self._creates.awaited is not None
+            or (self._creates.sequential and self._creates.awaited is not None)
         )
 
     # Arming.
@@ -341,7 +341,7 @@ class Shard:
                 self._act_on(sandbox, now, calls)
 
     def _act_on(self, sandbox: Sandbox, now: int, calls: list[Call]) -> None:
-        if sandbox.state is State.DESTROYING:
+        if sandbox.state is DESTROYING:
             if self._destroying >= DESTROYS_MAX:
                 self._destroys.append(sandbox.index)
                 sandbox.due_us = None
@@ -358,7 +358,7 @@ class Shard:
         if due_us <= now:
             self._act_on(sandbox, now, calls)
         else:
-            self._push(sandbox)
+            heapq.heappush(self._heap, (due_us, sandbox.index))
 
     def _push(self, sandbox: Sandbox) -> None:
         if sandbox.due_us is not None:

@@ -17,7 +17,7 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,9 @@ from shardagent import zstd
 from shardagent.scrub import Scrubber
 from shardagent.wire import Finish, Kind, Lease, SegmentReport
 
+LINE = orjson.OPT_APPEND_NEWLINE
+# A member that is looked up in its class costs as much as a call of a function.
+RELEASED, AGENT_FINISHED = Kind.RELEASED, Kind.AGENT_FINISHED
 SEGMENT_BYTES_MAX = 1 << 20  # before compression
 SPOOL_BYTES_MAX = 512 << 20  # on disk, all Shards of the process
 MEMORY_BYTES_MAX = 16 << 20  # of that also in memory, so that it is not read again
@@ -282,6 +285,7 @@ class ShardSpool:
         self.released = False  # a create may have been sent
         self.resumed = False  # an earlier process wrote here
         self.finish: Finish | None = None  # agent_finished is written: nothing follows
+        self.before_finish: Callable[[], None] | None = None  # what else is to be told
         self._finish_cut: Finish | None = None
         self._scrubber = scrubber
         self._folder = folder
@@ -309,8 +313,10 @@ class ShardSpool:
         self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
     ) -> None:
         """Write one event."""
-        if self.sealed:
+        if self.finish is not None:
             return
+        if kind is AGENT_FINISHED and self.before_finish is not None:
+            self.before_finish()
         message = fields.get("message")
         if isinstance(message, str) and message:
             fields["message"] = self._scrubber.clean(message)
@@ -318,16 +324,16 @@ class ShardSpool:
             "v": 1,
             "n": self.events.count,
             "at": at,
-            "kind": kind,
+            "kind": kind._value_,
         }
         if sandbox is not None:
             event["sandbox"] = sandbox
         event.update(fields)
-        self.events.add(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE), at)
-        if kind is Kind.RELEASED:
+        self.events.add(orjson.dumps(event, option=LINE), at)
+        if kind is RELEASED:
             self.released = True
             self._mark_released()
-        if kind is Kind.AGENT_FINISHED:
+        if kind is AGENT_FINISHED:
             self.finish = Finish(str(fields["reason"]))
 
     def log(self, at: int, level: str, text: str) -> None:

@@ -89,7 +89,7 @@ class Created:
     tls_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: made for every call, and that costs
 class Answer:
     """What a command run in a sandbox gave back; output is at most 64 KiB."""
 
@@ -107,14 +107,27 @@ class Listed:
     labels: Mapping[str, str]
 
 
-class Waiting(Protocol):
-    """What a quick call is told: when its request left, and how it ended (once)."""
+class Ticking(Protocol):
+    """The agent's clock."""
 
-    def sent(self) -> None:
+    def now_us(self) -> int:
+        """Agent time."""
+
+
+class Waiting(Protocol):
+    """What a quick call is told: when its request left, and how it ended (once).
+
+    `at` is of its own clock, which many share: what one write or one read of a socket
+    carried left or came at one instant.
+    """
+
+    clock: Ticking
+
+    def sent(self, at: int) -> None:
         """The first byte is handed to the socket."""
 
     def ended(
-        self, value: Created | Answer | None, error: ProviderError | None
+        self, value: Created | Answer | None, error: ProviderError | None, at: int
     ) -> None:
         """What the call of the same name answers, or why there is no answer."""
 

@@ -32,7 +32,7 @@ class FakeRunner:
 
 
 def begin(calls: QuickCalls, forgotten: list[int] | None = None) -> QuickCall:
-    made = QuickCall(calls, CALL, calls.runner.now_us())
+    made = QuickCall(calls, CALL, calls.clock.now_us())
     note = [] if forgotten is None else forgotten
     made.forget = _noting(note, made.started_us)
     calls.add(made)
@@ -45,15 +45,16 @@ def _noting(note: list[int], value: int) -> Callable[[], object]:
 
 async def _answered() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner)
+    calls = QuickCalls(runner, runner)
     one = begin(calls)
     assert calls.in_flight == 1
     runner.now += 2_000
-    one.sent()
+    one.sent(runner.now)
     runner.now += 5_000
     answer = Answer(0, "")
-    one.ended(answer, None)
-    one.ended(None, ProviderError(Cause.NETWORK, Origin.NETWORK, "later"))
+    one.ended(answer, None, runner.now)
+    late = ProviderError(Cause.NETWORK, Origin.NETWORK, "later")
+    one.ended(None, late, runner.now)
     assert calls.in_flight == 0
     (result,) = runner.results
     assert result.value is answer
@@ -67,12 +68,12 @@ def test_an_answer_ends_a_call_once_and_counts_from_its_sending() -> None:
 
 async def _expired() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner)
+    calls = QuickCalls(runner, runner)
     forgotten: list[int] = []
     first = begin(calls, forgotten)
     answered = begin(calls, forgotten)
-    first.sent()
-    answered.ended(Answer(0, ""), None)
+    first.sent(runner.now)
+    answered.ended(Answer(0, ""), None, runner.now)
     runner.now += 20_000
     last = begin(calls, forgotten)
     runner.now += 31_000
@@ -84,7 +85,7 @@ async def _expired() -> None:
     assert (late.error.cause, late.error.origin) == (Cause.TIMEOUT, Origin.PROVIDER)
     assert forgotten == [first.started_us]  # the connection may drop its answer
     assert not last.over
-    first.ended(Answer(0, "too late"), None)
+    first.ended(Answer(0, "too late"), None, runner.now)
     assert len(runner.results) == 2
     calls.forget()
     assert last.over
@@ -97,7 +98,7 @@ def test_only_what_is_overdue_expires_and_nothing_ends_twice() -> None:
 
 async def _unsent() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner)
+    calls = QuickCalls(runner, runner)
     begin(calls)
     runner.now += 50_000
     async with asyncio.timeout(2):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+
 import pytest
 
 from shardagent.calls import Call, Verb
+from shardagent.clock import Clock
 from shardagent.deadlines import timed_out
 from shardagent.errors import Cause, Origin
+from shardagent.runner import Runner, Turns
 
 
 @pytest.mark.parametrize(
@@ -24,3 +29,33 @@ def test_a_stalled_agent_blames_nobody_else(
 ) -> None:
     error = timed_out(Call(Verb.PROBE, 10), late_us, sent=sent)
     assert (error.cause, error.origin) == (cause, origin)
+
+
+class FakeRunner:
+    """Notes when it is woken, and for what."""
+
+    def __init__(self) -> None:
+        self.woken: list[tuple[int, int]] = []
+
+    def wake(self, now: int, slot_us: int) -> None:
+        self.woken.append((now, slot_us))
+
+
+async def _woken() -> None:
+    clock = Clock()
+    turns = Turns(clock, grid_us=5_000)
+    late, early = FakeRunner(), FakeRunner()
+    base_us = clock.now_us() // 5_000 * 5_000
+    asked = [(late, base_us + 40_001), (early, base_us + 9_000), (late, base_us - 1)]
+    slots = [turns.add(cast(Runner, one), due_us) for one, due_us in asked]
+    assert slots == [base_us + 45_000, base_us + 10_000, base_us]
+    async with asyncio.timeout(2):
+        while len(late.woken) < 2:  # noqa: ASYNC110  they have no event
+            await asyncio.sleep(0.005)
+    assert [slot_us for _, slot_us in late.woken] == [base_us, base_us + 45_000]
+    assert [slot_us for _, slot_us in early.woken] == [base_us + 10_000]
+    assert all(now >= slot_us for now, slot_us in late.woken + early.woken)
+
+
+def test_shards_are_woken_in_order_and_never_before_their_slot() -> None:
+    asyncio.run(_woken())

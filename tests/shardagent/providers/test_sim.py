@@ -158,3 +158,15 @@ async def test_many_calls_share_one_connection(
     assert len({each.provider_id for each in created}) == 200
     assert len(sent) == 200
     assert stand_in.connections == 1
+
+
+async def test_an_answer_before_an_unintelligible_one_in_the_same_read_counts(
+    stand_in: StandIn,
+) -> None:
+    stand_in.answer = lambda request_id, verb: b'[%d,0,"box"]\n[oh no\n' % request_id
+    provider = SimProvider({"address": stand_in.address, "secret": "s"}, PLAN)
+    made = await provider.create(WANTED, nothing)
+    assert made.provider_id == "box"
+    await provider.create(WANTED, nothing)
+    assert stand_in.connections == 2  # the first was given up
+    await provider.close()
