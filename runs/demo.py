@@ -70,7 +70,7 @@ def _scaled(sandboxes: int) -> dict[str, Any]:
         "ready_timeout_s": 20,
         "final_spread_s": interval_s,
         "heartbeat_interval_s": 10 if large else 5,
-        "flush_interval_s": interval_s,
+        "flush_interval_s": 60 if large else 20,  # a PUT for each Shard costs, too
         "arm_timeout_s": 600 if large else 120,
         "fleet": {"driver": "local", "shards_per_host": -(-shards // PROCESSES)},
         "note": f"{sandboxes:,} simulated sandboxes on one machine.",

@@ -18,6 +18,9 @@ from runs.errors import QueryError
 QUERY_TIME_MAX_S = 60
 COMMAND_TIME_MAX_S = 900
 STAGING = "staging_"  # the twin tables a sealed partition is built in
+# Statements that read a live Run's record go after all else on this machine: agents may
+# be on it. A nice value; without the right to set it ClickHouse leaves it.
+BESIDE_A_RUN = {"os_thread_priority": 10}
 SCHEMA_DIR = Path(__file__).parent / "schema"
 # Timeouts, memory, too many queries or parts, lost connections, Keeper, S3.
 RETRYABLE_CODES = frozenset({0, 159, 202, 209, 210, 241, 242, 252, 319, 499, 999})

@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runs.clickhouse import client
-from runs.clickhouse.client import STAGING, ObjectStore, code_literal, literal
+from runs.clickhouse.client import (
+    BESIDE_A_RUN,
+    STAGING,
+    ObjectStore,
+    code_literal,
+    literal,
+)
 from runs.clickhouse.store import READ_SETTINGS, is_absent, key_of, source
 from runs.errors import QueryError
 from shardagent.wire import Plan
@@ -28,6 +34,7 @@ LIVE_SETTINGS = {
     "max_insert_threads": 1,
     "min_insert_block_size_rows": 16_384,
     "min_insert_block_size_bytes": 8 * 1024 * 1024,
+    **BESIDE_A_RUN,
 }
 SEALING_SETTINGS = {
     "max_block_size": 32,

@@ -14,7 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from runs.clickhouse import client
-from runs.clickhouse.client import STAGING, code_literal, integers, literal
+from runs.clickhouse.client import (
+    BESIDE_A_RUN,
+    STAGING,
+    code_literal,
+    integers,
+    literal,
+)
 from runs.clickhouse.facts import INSTANT_MAX, RunFacts
 from runs.clickhouse.ingest import put_in_place
 
@@ -71,7 +77,11 @@ def classify(
             also = f"OR shard >= {int(run.shard_count)}"
             names["of_shards"] = f"AND (shard IN {integers(part)} {also})"
         for statement in statements:
-            client.command(_filled(statement, names), name="classify")
+            client.command(
+                _filled(statement, names),
+                name="classify",
+                settings=None if final else BESIDE_A_RUN,
+            )
     if whole:
         for table in TABLES:
             put_in_place(table, run.code, name="classify")
