@@ -42,6 +42,8 @@ class Client(Protocol):
 
     async def destroy(self, sandbox: str) -> None: ...
 
+    async def close(self) -> None: ...
+
 
 class Adapter:
     """Ours, or the same on the vendor's SDK."""
@@ -62,6 +64,9 @@ class Adapter:
 
     async def destroy(self, sandbox: str) -> None:
         await self.provider.destroy(sandbox, _nothing)
+
+    async def close(self) -> None:
+        await self.provider.close()
 
 
 class Httpx:
@@ -99,6 +104,9 @@ class Httpx:
     async def destroy(self, sandbox: str) -> None:
         headers = {"X-API-KEY": SECRET}
         await self.client.delete(f"/sandboxes/{sandbox}", headers=headers)
+
+    async def close(self) -> None:
+        await self.client.aclose()
 
 
 def _labels(place: int) -> dict[str, str]:
@@ -155,7 +163,10 @@ def _measure(name: str, address: str, sizes: tuple[int, int], tell: Any) -> None
     async def measured() -> dict[str, Any]:
         client = _client(name, address)
         await client.destroy(await client.create(10**6))  # connected, imported, known
-        return await lives(client, *sizes)
+        try:
+            return await lives(client, *sizes)
+        finally:
+            await client.close()
 
     tell.send(asyncio.run(measured()))
 
