@@ -1,6 +1,6 @@
 """Heartbeats of thousands of agents against one site process, load included.
 
-    python bench/control_plane.py [--agents N] [--interval S] [--seconds S]
+    python -m bench.control_plane [--agents N] [--interval S] [--seconds S]
 
 Every agent has a connection and a Shard of its own, and says a heartbeat at each
 interval, as agents do in a hold. Prints JSON: P50, P99 and the largest answer time in
@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from bench.site_process import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = "bench-beats"
@@ -57,10 +59,10 @@ def main() -> None:
 
 
 def _measured(data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    port = _free_port()
+    port = free_port()
     own = {"DATA": str(data), "PORT": str(port), "LOG_LEVEL": "ERROR"}
     environment = {**os.environ, **own}
-    again = [sys.executable, str(Path(__file__)), "--prepare", str(data)]
+    again = [sys.executable, "-m", "bench.control_plane", "--prepare", str(data)]
     sizes = ["--agents", str(arguments.agents), "--interval", str(arguments.interval)]
     subprocess.run([*again, *sizes], env=environment, cwd=ROOT, check=True)
     site = subprocess.Popen(
@@ -283,14 +285,6 @@ async def _until_up(port: int) -> None:
         await asyncio.sleep(3)  # what starting left to do is done
         return
     raise SystemExit("the site did not start")
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 
 import orjson
 
+from bench.site_process import free_port
 from shardagent import zstd
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measured(data: Path, sandboxes: int, shape: str) -> dict[str, Any]:
-    own = {"DATA": str(data), "PORT": str(_free_port()), "SCALE": str(sandboxes)}
+    own = {"DATA": str(data), "PORT": str(free_port()), "SCALE": str(sandboxes)}
     data.mkdir(parents=True, exist_ok=True)
     with (data / "demo.log").open("wb") as told:
         site = subprocess.Popen(
@@ -144,12 +144,6 @@ class Sizes:
                 if own and word.encode() in line:
                     yield kind, pages * page_mb
                     break
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

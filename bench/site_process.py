@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 import time
@@ -63,3 +64,10 @@ def rss_mb() -> float:
 def settle(seconds: float = 3.0) -> None:
     """Idle means idle: what starting left to do is done."""
     time.sleep(seconds)
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
