@@ -54,12 +54,13 @@ def _parameter(found: Mapping[str, Any]) -> dict[str, Any]:
     schema = found["schema"]
     kinds = [schema, *schema.get("anyOf", [])]
     types = [one["type"] for one in kinds if one.get("type", "null") != "null"]
+    default = schema.get("default")
     choices = schema.get("enum") or [one["const"] for one in kinds if "const" in one]
     return {
         "name": found["name"],
         "where": found["in"],
         "type": ", ".join(map(str, choices)) or "".join(types[:1]),
         "required": found.get("required", False),
-        "default": schema.get("default"),
+        "default": str(default).lower() if isinstance(default, bool) else default,
         "says": found.get("description") or "",
     }
