@@ -196,7 +196,7 @@ def awaited(
     waited_s = max(0.0, (now - state_at_us) / 1e6)
     match state:
         case "provisioning":
-            return f"Starting agents; gives up in {_left(600 - waited_s)}."
+            return _machines(run["fleet"], plan, waited_s)
         case "arming":
             verdict = decide(
                 armed=min(progress["armed"], plan.shard_count),
@@ -351,6 +351,19 @@ def _teardown(run: Json, plan: Plan) -> str:
         f"Destroying: {thousands(progress['destroyed'])} gone; waiting for "
         f"{thousands(left)} of {thousands(plan.shard_count)} agents, "
         f"{_left(limit_s)} at most."
+    )
+
+
+def _machines(fleet: Json, plan: Plan, waited_s: float) -> str:
+    """Which are awaited; the rule is provision.py's."""
+    per_host = plan.fleet.shards_per_host
+    hosts = fleet["hosts"] or math.ceil(plan.shard_count / per_host)
+    enough = math.ceil(plan.quorum * plan.shard_count / per_host)
+    missing = max(0, hosts - fleet["granted"])
+    return (
+        f"Waiting for {thousands(missing)} of {thousands(hosts)} machines; goes on "
+        f"when all are granted, or with {thousands(enough)} in "
+        f"{_left(plan.fleet.provision_timeout_s - waited_s)}."
     )
 
 

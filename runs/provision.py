@@ -19,7 +19,7 @@ from django.conf import settings
 from runs import claims, hosts, lifecycle, objects, worlds
 from runs.errors import FleetError, RunsError
 from runs.fleets import Fleet, Launched, Machine, MachineState, Order, fleet_for
-from runs.fleets.base import GRANTED, useful
+from runs.fleets.base import GRANTED, useful, usual
 from runs.fleets.wheelhouse import wheelhouse
 from runs.models import EndReason, Host, Run, State
 from runs.plan import burst_s, typical_duration_s
@@ -213,7 +213,7 @@ def _forecast(
     run: Run, fleet: Fleet, order: Order, granted: Sequence[Machine]
 ) -> float | None:
     """What all that were asked for cost until this Plan's Run is usually over."""
-    each = fleet.usd_per_h(granted[:1]) if granted else None
+    each = fleet.usd_per_h(granted[:1] or [usual(order.spec)])
     if each is None:
         return None
     hours = typical_duration_s(lifecycle.plan_of(run)) / 3_600

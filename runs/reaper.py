@@ -17,7 +17,8 @@ from django.utils import timezone
 
 from runs import claims, lifecycle, worlds
 from runs.errors import CredentialError, FleetError, StateError
-from runs.fleets import fleet_for, living
+from runs.fleets import fleet_for
+from runs.fleets.looks import living
 from runs.models import LIVE_STATES, Run, State
 from runs.plan import burst_s
 from runs.prices import cost_usd

@@ -75,6 +75,18 @@ def test_a_hold_that_was_cut_is_as_long_as_it_was() -> None:
     ("run", "state_at_us", "said"),
     [
         (
+            told("provisioning", fleet={"hosts": 10, "granted": 7}),
+            5 * S,
+            "Waiting for 3 of 10 machines; goes on when all are granted, "
+            "or with 10 in 290 s.",
+        ),
+        (
+            told("provisioning", fleet={"hosts": 0, "granted": 0}),
+            -300 * S,
+            "Waiting for 10 of 10 machines; goes on when all are granted, "
+            "or with 10 in a moment.",
+        ),
+        (
             told("arming"),
             5 * S,
             "Waiting for 2 of 10 Shards; releases when all are armed, "

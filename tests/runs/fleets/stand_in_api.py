@@ -28,6 +28,7 @@ class Cluster:
     def __init__(self, nodes: int = 1_000) -> None:
         self.nodes = nodes
         self.bound = 0  # pods ever made
+        self.stuck = ""  # why no container starts
         self.objects: dict[str, dict[str, Any]] = {
             "jobs": {},
             "pods": {},
@@ -56,6 +57,11 @@ class Cluster:
         spec = body["spec"]
         if spec.get("completions") != spec.get("parallelism"):
             return 422, {"message": "completions of an Indexed Job follow parallelism"}
+        changed = {**job, "spec": {**job["spec"], **spec}}
+        try:
+            kubernetes_validate.validate(changed, VERSION, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            return 422, {"message": str(error.message)}
         job["spec"] |= spec
         self._pods_of(job)
         return 200, job
@@ -112,10 +118,15 @@ class Cluster:
             },
             "spec": {**template["spec"], **({"nodeName": node} if node else {})},
             "status": {
-                "phase": "Running" if node else "Pending",
+                "phase": "Running" if node and not self.stuck else "Pending",
                 "conditions": [] if node else [lacks],
             },
         }
+        if self.stuck:
+            waits = {"reason": self.stuck, "message": "registry.example/x: no"}
+            status = {"name": "agent", "image": "x", "imageID": "", "ready": False}
+            status |= {"restartCount": 0, "state": {"waiting": waits}}
+            pod["status"]["containerStatuses"] = [status]
         if self.bound == 1:  # they are alike
             kubernetes_validate.validate(pod, VERSION, strict=True)
         pods[name] = pod

@@ -72,9 +72,28 @@ def test_a_pod_that_was_given_up_is_ended_and_one_more_comes(
     assert len(again.machines) == 3
     assert first not in {m.id for m in again.machines}
     (body,) = cluster.objects["jobs"].values()
-    body["status"] = {"failedIndexes": "0,2-3"}
-    more = fleet.launch(make_order(3))
-    assert (more.started, body["spec"]["completions"]) == (3, 6)
+    body["status"] = {"failedIndexes": "0,2-3", "completedIndexes": "1"}
+    more = fleet.launch(make_order(3))  # an agent that left of itself is missing too
+    assert (more.started, body["spec"]["completions"]) == (4, 7)
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "why"),
+    [
+        ("ContainerCreating", MachineState.STARTING, ""),
+        (
+            "ImagePullBackOff",
+            MachineState.WAITING,
+            "a pod does not start: ImagePullBackOff",
+        ),
+    ],
+)
+def test_a_pod_that_does_not_start_says_why_and_is_not_granted(
+    fleet: KubernetesFleet, cluster: Cluster, reason: str, state: MachineState, why: str
+) -> None:
+    cluster.stuck = reason
+    launched = fleet.launch(make_order(2))
+    assert {(m.state, m.why) for m in launched.machines} == {(state, why)}
 
 
 def test_nothing_is_left_of_it_and_ending_it_twice_is_no_error(
@@ -95,7 +114,9 @@ def test_every_page_of_pods_is_read(fleet: KubernetesFleet) -> None:
     assert len(fleet.list("sim-0001")) == 1_100
 
 
-@pytest.mark.parametrize(("status", "retryable"), [(403, False), (503, True)])
+@pytest.mark.parametrize(
+    ("status", "retryable"), [(403, False), (410, True), (503, True)]
+)
 def test_a_refusal_is_told_and_an_outage_is_waited_out(
     fleet: KubernetesFleet, cluster: Cluster, status: int, *, retryable: bool
 ) -> None:
