@@ -19,7 +19,7 @@ from tests.fleets.processes import agents
 from tests.fleets.test_ec2_machines import make_plan, make_site
 
 pytestmark = [pytest.mark.fleets, pytest.mark.e2e, pytest.mark.timeout(900)]
-MACHINES = 600
+MACHINES = 300  # two batches
 
 
 @pytest.fixture(scope="module")

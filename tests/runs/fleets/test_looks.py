@@ -53,14 +53,23 @@ def test_a_listing_is_remembered_at_the_drivers_pace(fleet: CountingFleet) -> No
     assert fleet.listings == 1
 
 
-def test_that_there_are_none_is_never_remembered(fleet: CountingFleet) -> None:
+def test_nothing_is_remembered_of_a_driver_that_asks_nobody(
+    fleet: CountingFleet,
+) -> None:
+    fleet.look_interval_s = 0
     assert living() == set()
     fleet.machines["m"] = Machine("m", MachineState.RUNNING)
-    assert living() == {"m"}
-    fleet.look_interval_s = 0  # nor is anything of a driver that asks nobody
-    looks._looks.clear()
     assert (living(), living()) == ({"m"}, {"m"})
-    assert fleet.listings == 4
+    assert fleet.listings == 3
+
+
+def test_no_more_is_remembered_than_there_is_room_for(
+    fleet: CountingFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looks, "LOOKS_MAX", 2)
+    for run in "abc":
+        looks.living("fake", run)
+    assert set(looks._looks) == {("fake", "b"), ("fake", "c")}
 
 
 def test_while_one_thread_looks_the_others_take_what_was_seen_last(
