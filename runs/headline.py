@@ -36,6 +36,8 @@ Json = Mapping[str, Any]
 
 def headline(run: Json) -> str:
     """One sentence that answers the question the visitor came with."""
+    if run["plan"].get("rehearsal"):
+        return _rehearsal(run)
     if run["state"] != "sealed":
         return _live(run)
     if run["verdict"]["level"] == "INVALID":
@@ -287,6 +289,19 @@ def _live(run: Json) -> str:
         case "tearing_down":
             return f"Destroying what was created of {asked} sandboxes"
     return f"Judging what was recorded of {asked} sandboxes"
+
+
+def _rehearsal(run: Json) -> str:
+    if run["state"] != "sealed":
+        return "A rehearsal: the fleet arms and fires, and creates nothing"
+    fired = (run.get("fleet") or {}).get("rehearsed") or {}
+    shards, apart_ms = fired.get("shards"), fired.get("skew_max_ms")
+    if not shards or apart_ms is None:
+        return "A rehearsal in which no Shard fired, and nothing was created"
+    return (
+        f"A rehearsal: {thousands(shards)} of {thousands(run['plan']['shard_count'])} "
+        f"Shards fired within {seconds(apart_ms / 1e3)}, and created nothing"
+    )
 
 
 def _without_hold(run: Json) -> str:

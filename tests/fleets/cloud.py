@@ -27,6 +27,7 @@ echo "$@" >>"$HOME/shutdown"
 kill -KILL -1
 """
 _NO_SYSTEMD = """#!/bin/sh
+echo "$@" >>"$HOME/systemd-run"
 exit 1
 """
 # Its own address of the metadata, and a place of its own for what it writes.

@@ -34,7 +34,8 @@ def test_a_rehearsal_arms_and_fires_and_creates_no_sandbox(tmp_path: Path) -> No
         assert "rehearsal" in run["labels"]
         assert (run["ranked"], run["reaped"]["listed"]) == (False, 0)
         assert _created(site.bucket(), code) == 0
-        assert "a rehearsal" in pages(site)(f"/runs/{code}").lower()
+        said = "A rehearsal: 4 of 4 Shards fired within"
+        assert said in pages(site)(f"/runs/{code}")
 
 
 def test_a_rehearsal_that_cannot_start_says_why_and_fails(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """A Kubernetes API server small enough to read: Jobs, pods, secrets, one namespace.
 
-It refuses what the API's own schema does not allow, and does at once what the Job
-controller and the scheduler do in time: pods by index, one a node where they must be
-apart, a reason where no node is left.
+It refuses what the API's own schema does not allow and what the role that we ship
+(deploy/kubernetes/rbac.yaml) does not name, and does at once what the Job controller
+and the scheduler do in time: pods by index, one a node where they must be apart, a
+reason where no node is left.
 """
 
 from __future__ import annotations
@@ -13,15 +14,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
+import yaml
 
 VERSION = "1.37"
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy" / "kubernetes"
+_VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
 _PATH = re.compile(
     r"^/(?:api/v1|apis/batch/v1)/namespaces/fleet/(jobs|pods|secrets)(?:/([^/]+))?$"
 )
+
+
+def role() -> dict[str, set[str]]:
+    """Kind → verbs, of the role that the site is given."""
+    return {
+        kind: set(rule["verbs"])
+        for body in yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text())
+        for rule in body.get("rules", ())
+        for kind in rule["resources"]
+    }
 
 
 class Cluster:
@@ -29,6 +44,7 @@ class Cluster:
         self.nodes = nodes
         self.bound = 0  # pods ever made
         self.stuck = ""  # why no container starts
+        self.allowed = role()
         self.objects: dict[str, dict[str, Any]] = {
             "jobs": {},
             "pods": {},
@@ -169,6 +185,9 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
         def _answer(
             self, kind: str, name: str | None, body: Any, query: dict[str, str]
         ) -> tuple[int, Any]:
+            verb = _VERBS.get(self.command) or ("get" if name else "list")
+            if verb not in cluster.allowed.get(kind, ()):
+                return 403, {"message": f"holdfast cannot {verb} {kind}"}
             failing = cluster.fails.get((self.command, kind))
             if failing:
                 return failing, {"message": "as told"}
