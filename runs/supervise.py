@@ -176,7 +176,7 @@ def _collecting(run: Run) -> None:
     provision.store_plan(run, plan)
     driver = plan.fleet.driver
     waited_s = (lifecycle.now_us(run) - run.state_at_us) / 1e6
-    if looks.living(driver, run.code):
+    if reaper.machines(run):
         patience_s = _patience_s(run)
         if waited_s > patience_s:
             looks.end(driver, run.code, hard=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shardagent import zstd
 from tests.embedded import quick_plan, running
 from tests.fleets.pages import pages
 
@@ -45,17 +46,15 @@ def test_a_rehearsal_that_cannot_start_says_why_and_fails(tmp_path: Path) -> Non
         done = site.manage("rehearse", str(plan), check=False)
         assert done.returncode == 1
         assert "failed: fleet driver ec2 is not set up" in done.stdout
-        plan.write_text(json.dumps(quick_plan(hold_s="long")))
+        plan.write_text(json.dumps(quick_plan(sandbox_count="many")))
         done = site.manage("rehearse", str(plan), check=False)
-        assert (done.returncode, "hold_s" in done.stderr) == (2, True)
+        assert (done.returncode, "sandbox_count" in done.stderr) == (2, True)
 
 
 def _created(bucket: object, code: str) -> int:
     """What the simulated world itself knows of: its truth is in the bucket."""
-    import zstandard
-
     lines: list[bytes] = []
     for item in bucket.objects.filter(Prefix=f"runs/{code}/truth-"):  # type: ignore[attr-defined]
         body = item.get()["Body"].read()
-        lines += zstandard.ZstdDecompressor().stream_reader(body).read().splitlines()
+        lines += zstd.decompress(body).splitlines()
     return sum(b'"sandbox"' in line for line in lines)

@@ -23,6 +23,7 @@ def test_a_thousand_agents_arm_and_fire_as_one(tmp_path: Path, wheels: Path) -> 
         sandboxes_per_shard=1,
         fleet={"shards_per_host": AGENTS // MACHINES},
         heartbeat_interval_s=2,
+        flush_interval_s=20,  # one machine stores what a thousand would
         hold_s=10,
         probe_interval_s=5,
         probe_timeout_s=5,
