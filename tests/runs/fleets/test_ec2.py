@@ -268,6 +268,26 @@ def test_a_quota_is_said_in_so_many_words_and_not_tried_again() -> None:
     assert (count, "quota is reached (VcpuLimitExceeded)" in why) == (34, True)
 
 
+def test_what_one_region_may_not_start_is_asked_of_the_others() -> None:
+    clients = {r: boto3.client("ec2", region_name=r, **KEYS) for r in REGIONS}
+    stubs = {region: Stubber(client) for region, client in clients.items()}
+    fleet = Ec2Fleet(make_account(), clients.__getitem__)
+    for stub in stubs.values():
+        begin(stub)
+    here, there = (stubs[region] for region in REGIONS)
+    here.add_response("create_fleet", given(2, error("VcpuLimitExceeded")))
+    there.add_response("create_fleet", given(10, first=100))
+    there.add_response("create_launch_template", {})
+    there.add_response("create_fleet", given(8, first=200))
+    with here, there:
+        launched = fleet.launch(make_order(20))
+    assert (launched.started, launched.refused) == (20, {})
+    regions = [machine.region for machine in launched.machines]
+    assert (regions.count(REGIONS[0]), regions.count(REGIONS[1])) == (2, 18)
+    for stub in stubs.values():
+        stub.assert_no_pending_responses()
+
+
 @pytest.mark.parametrize("code", ["UnauthorizedOperation", "InvalidAMIID.NotFound"])
 def test_what_no_patience_mends_ends_it_with_the_words_of_ec2(code: str) -> None:
     fleet, stub = stubbed()
