@@ -88,6 +88,15 @@ def _queued(run: Run) -> None:
     lifecycle.begin_provisioning(run)
 
 
+def _provisioning(run: Run) -> None:
+    """Looks decide (provision.py); where none of them comes to an end, this does."""
+    timeout_s = lifecycle.plan_of(run).fleet.provision_timeout_s
+    limit_s = max(timeout_s, provision.START_LIMIT_S) + provision.CLAIM_S
+    if lifecycle.now_us(run) - run.state_at_us > limit_s * 1e6:
+        why = f"no look at its machines came to an end in {limit_s:g} s"
+        lifecycle.stop_early(run, EndReason.FAILED, why)
+
+
 def _arming(run: Run) -> None:
     plan = lifecycle.plan_of(run)
     _replace_lost(run, plan)
@@ -319,6 +328,7 @@ def progress(run: Run) -> dict[str, int]:
 
 _STEPS: dict[State, Callable[[Run], None]] = {
     State.QUEUED: _queued,
+    State.PROVISIONING: _provisioning,
     State.ARMING: _arming,
     State.BURSTING: _bursting,
     State.HOLDING: _holding,

@@ -81,7 +81,10 @@ ClientFor = Callable[[str], Any]  # region → an EC2 client
 
 def open_fleet() -> Ec2Fleet:
     found = account("ec2", Ec2Account)
-    session = boto3.Session(profile_name=found.profile or None)
+    try:
+        session = boto3.Session(profile_name=found.profile or None)
+    except BotoCoreError as error:
+        raise FleetError(f"no way to EC2: {error}", retryable=False) from error
     config = Config(
         retries={"total_max_attempts": ATTEMPTS_MAX, "mode": "standard"},
         connect_timeout=5,

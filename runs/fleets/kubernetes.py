@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
@@ -41,7 +42,7 @@ def open_fleet() -> KubernetesFleet:
             config_file=str(found.kubeconfig) if found.kubeconfig else None,
             context=found.context or None,
         )
-    except (ConfigException, OSError) as error:
+    except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
         raise FleetError(f"no way to Kubernetes: {error}", retryable=False) from error
     return KubernetesFleet(found, api)
 

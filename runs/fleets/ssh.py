@@ -222,15 +222,18 @@ class SshFleet:
             own["client_keys"] = [str(self._account.key)]
         if self._account.known_hosts is not None:
             own["known_hosts"] = str(self._account.known_hosts)
-        async with asyncio.timeout(CONNECT_LIMIT_S):
-            made = await asyncssh.connect(
-                host.address,
-                host.port,
-                username=host.user,
-                keepalive_interval=KEEPALIVE_S,
-                config=None,
-                **own,
-            )
+        try:
+            async with asyncio.timeout(CONNECT_LIMIT_S):
+                made = await asyncssh.connect(
+                    host.address,
+                    host.port,
+                    username=host.user,
+                    keepalive_interval=KEEPALIVE_S,
+                    config=None,
+                    **own,
+                )
+        except ValueError as error:  # its key errors are of no other kind
+            raise FleetError(f"the key cannot be used: {error}") from error
         self._connections[host.name] = made
         return made
 

@@ -26,8 +26,21 @@ def there() -> Iterator[Cloud]:
 def test_a_run_goes_on_without_the_two_per_cent_that_never_boot(
     tmp_path: Path, there: Cloud, wheels: Path
 ) -> None:
-    plan = make_plan(sandbox_count=50, sandboxes_per_shard=1, arm_timeout_s=60)
-    with running(make_site(tmp_path, there, AGENT_WHEELHOUSE=str(wheels))) as site:
+    # 49 processes share this machine: they say less, and are waited for longer.
+    plan = make_plan(
+        sandbox_count=50,
+        sandboxes_per_shard=1,
+        arm_timeout_s=75,
+        hold_s=10,
+        heartbeat_interval_s=2,
+        flush_interval_s=10,
+        create_timeout_s=20,
+        ready_timeout_s=20,
+        probe_timeout_s=5,
+    )
+    site = make_site(tmp_path, there, AGENT_WHEELHOUSE=str(wheels))
+    site.environment_add(RUN_LEASE_S="30")
+    with running(site):
         code = site.launch(plan)
         site.until_state(code, "arming", timeout_s=60)
         rows = there.machines(code)
@@ -43,7 +56,7 @@ def test_a_run_goes_on_without_the_two_per_cent_that_never_boot(
             assert (shown["asked"], shown["granted"], shown["booted"]) == (50, 50, 49)
             site.until_state(code, "tearing_down", timeout_s=120)
             machines.until_over(60)
-        run = site.until_state(code, "sealed", timeout_s=90)
+        run = site.until_state(code, "sealed", timeout_s=120)
         assert run["outcomes"]["success"] == 49
         assert run["outcomes"]["not_attempted"] == 1
         values = {
@@ -75,7 +88,8 @@ def test_a_spare_takes_over_from_a_machine_that_died_before_the_release(
             machines.until_over(60)
         run = site.until_state(code, "sealed", timeout_s=90)
         assert run["outcomes"]["success"] == 60
-        assert run["verdict"]["level"] != "INVALID"
+        values = {row["check"]: row["value"] for row in run["verdict"]["findings"]}
+        assert values["shards_lost_pct"] == 0
         shards = site.get(f"/runs/{code}/shards")["items"]
         assert sorted(row["attempts"] for row in shards) == [1, 1, 2]
         assert there.machines(code) == []

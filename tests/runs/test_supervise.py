@@ -7,7 +7,7 @@ import pytest
 from runs import claims, lifecycle, supervise
 from runs.models import Attempt, Run, State
 from shardagent.wire import Finish, ShardPhase
-from tests.runs.factories import make_arming_run, phases
+from tests.runs.factories import make_arming_run, make_run_in, phases
 
 pytestmark = pytest.mark.django_db
 
@@ -29,6 +29,19 @@ def test_the_barrier_holds_while_a_shard_is_missing() -> None:
     assert run.state == State.BURSTING
     assert run.t0_us is not None
     assert run.t0_us - lifecycle.now_us(run) > 2_500_000
+
+
+def test_a_run_whose_machines_nobody_can_look_at_does_not_wait_for_ever() -> None:
+    run = make_run_in(State.PROVISIONING)
+    step(run)
+    assert run.state == State.PROVISIONING
+    limit_us = (600 + 150) * 1_000_000
+    at_us = lifecycle.now_us(run) - limit_us - 1
+    Run.objects.filter(pk=run.pk).update(state_at_us=at_us)
+    run.refresh_from_db()
+    step(run)
+    assert (run.state, run.end_reason) == (State.COLLECTING, "failed")
+    assert run.end_detail == "no look at its machines came to an end in 750 s"
 
 
 def test_the_run_is_abandoned_below_quorum_at_the_deadline() -> None:

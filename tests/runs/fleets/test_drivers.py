@@ -10,7 +10,7 @@ import pytest
 
 from runs import fleets
 from runs.errors import FleetError, PlanError
-from runs.fleets import ssh
+from runs.fleets import MachineState, ssh
 from runs.fleets.accounts import Ec2Account, SshAccount, SshHost, account
 from runs.fleets.local import LocalFleet
 from runs.launch import checked_plan
@@ -69,6 +69,39 @@ def test_a_wrong_account_is_one_line_that_names_the_place(
     settings.FLEETS_FILE = ""
     with pytest.raises(FleetError, match="FLEETS_FILE"):
         account("ec2", Ec2Account)
+
+
+@pytest.mark.parametrize(
+    ("driver", "said", "says"),
+    [
+        (
+            "ec2",
+            {"profile": "nobody", "regions": {"eu-west-1": {"image": "ami-1"}}},
+            "no way to EC2: .*nobody",
+        ),
+        ("kubernetes", {"kubeconfig": "{dir}/absent", "image": "x"}, "no way to Kub"),
+        ("kubernetes", {"kubeconfig": "{dir}/broken", "image": "x"}, "no way to Kub"),
+    ],
+)
+def test_an_account_that_cannot_be_opened_is_said_and_not_tried_again(
+    tmp_path: Path, settings: Any, driver: str, said: dict[str, Any], says: str
+) -> None:
+    (tmp_path / "broken").write_text("a: [")
+    settings.FLEETS_FILE = str(tmp_path / "fleets.json")
+    text = json.dumps({driver: said}).replace("{dir}", str(tmp_path))
+    (tmp_path / "fleets.json").write_text(text)
+    fleets.fleet_for.cache_clear()
+    with pytest.raises(FleetError, match=says) as caught:
+        fleets.fleet_for(driver)
+    assert not caught.value.retryable
+
+
+def test_a_key_that_cannot_be_read_is_said_of_each_host(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("no key at all")
+    found = SshAccount(hosts=[host("a")], key=tmp_path / "key")
+    (machine,) = ssh.SshFleet(found).list("r")
+    assert machine.state is MachineState.UNREACHABLE
+    assert machine.why.startswith("a host: the key cannot be used")
 
 
 def test_an_account_is_read(tmp_path: Path, settings: Any) -> None:
