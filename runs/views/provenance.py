@@ -165,6 +165,7 @@ def _machines(run: Run) -> list[Line]:
             f"with another: {thousands(shared)}",
         ),
         Line("Launch to armed", _armed(said)),
+        Line("Machines cost", _cost(run, said)),
     ]
     return [line for line in lines if line.value]
 
@@ -184,6 +185,16 @@ def _came(provisioned: Mapping[str, Any]) -> str:
     reasons = (provisioned.get("reasons") or {}).items()
     whys = "".join(f"; {thousands(count)} not: {why}" for why, count in reasons)
     return f"{thousands(granted)} of {thousands(asked)}{whys}"
+
+
+def _cost(run: Run, said: Mapping[str, Any]) -> str:
+    """From the Run's turn to its teardown, as if all had been there all the time."""
+    usd_per_h = (said.get("provisioned") or {}).get("usd_per_h")
+    armed_s, t0_us, end_us = said.get("launch_to_armed_s"), run.t0_us, run.t_destroy_us
+    if not usd_per_h or armed_s is None or t0_us is None or end_us is None:
+        return ""
+    usd = usd_per_h * (armed_s + (end_us - t0_us) / 1e6) / 3_600
+    return f"about ${usd:,.2f} at ${usd_per_h:,.2f} an hour, by list price"
 
 
 def _armed(said: Mapping[str, Any]) -> str:

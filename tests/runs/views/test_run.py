@@ -277,7 +277,12 @@ def test_the_provenance_card_says_what_carried_the_run(
         "versions": {"0.1.0": 10},
         "egress_addresses": 4,
         "shared_egress": 7,
-        "provisioned": {"asked": 12, "granted": 10, "reasons": {"no capacity": 2}},
+        "provisioned": {
+            "asked": 12,
+            "granted": 10,
+            "reasons": {"no capacity": 2},
+            "usd_per_h": 60,
+        },
         "provision_s": 4,
         "arm_s": 8,
         "launch_to_armed_s": 12,
@@ -292,6 +297,7 @@ def test_the_provenance_card_says_what_carried_the_run(
         "10 × 0.1.0",
         "4; Shards that share one with another: 7",
         "12 s (machines 4 s, arming 8 s)",
+        "about $1.02 at $60.00 an hour, by list price",  # 12 s + 49.06 s
     ):
         assert text in said
 
