@@ -66,7 +66,8 @@ def claim(request: HttpRequest, body: ClaimRequest) -> ClaimAnswer:
     except StateError as error:
         raise HttpError(409, str(error)) from None
     if host is None:
-        raise HttpError(503, "no host is free; ask again, one may be lost")
+        # Too early, and no failure of ours: each spare asks every second.
+        raise HttpError(425, "no host is free; ask again, one may be lost")
     return ClaimAnswer(host=host.index, token=hosts.token_of(run.code, host.index))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.embedded import running
+from tests.embedded import Site, running
 from tests.fleets.bed import until
 from tests.fleets.cloud import Cloud, cloud
 from tests.fleets.pages import pages
@@ -79,9 +81,12 @@ def test_a_spare_takes_over_from_a_machine_that_died_before_the_release(
         with agents(site, there, code, tmp_path) as machines:
             for row in (first, second):
                 machines.boot(row)
-            until(lambda: site.run(code)["progress"]["armed"] == 2, "two to arm", 60)
+            progress = partial(_progress, site, code)
+            until(lambda: progress()["armed"] == 2, "two to arm", 60)
             machines.kill(first["InstanceId"])
             del machines.processes[first["InstanceId"]]
+            # Who was heard a moment ago still counts as armed: nobody can know better.
+            until(lambda: progress()["hosts"] == 4, "another host to be made", 60)
             for row in (third, spare):
                 machines.boot(row)
             site.until_state(code, "tearing_down", timeout_s=120)
@@ -93,3 +98,8 @@ def test_a_spare_takes_over_from_a_machine_that_died_before_the_release(
         shards = site.get(f"/runs/{code}/shards")["items"]
         assert sorted(row["attempts"] for row in shards) == [1, 1, 2]
         assert there.machines(code) == []
+
+
+def _progress(site: Site, code: str) -> dict[str, Any]:
+    found: dict[str, Any] = site.run(code)["progress"]
+    return found

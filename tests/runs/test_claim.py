@@ -80,7 +80,7 @@ def test_a_claim_is_answered_with_the_hosts_own_token(client: Client) -> None:
     token = hosts.fleet_token_of(run.code)
     answer = ask(client, run, token, index=1)
     assert answer.json() == {"host": 1, "token": hosts.token_of(run.code, 1)}
-    assert ask(client, run, token, machine="spare").status_code == 503
+    assert ask(client, run, token, machine="spare").status_code == 425
     assert ask(client, run, hosts.token_of(run.code, 1)).status_code == 401
     lifecycle.release(run, lifecycle.now_us(run), "all are armed")
     assert ask(client, run, token, machine="late").status_code == 409
