@@ -10,13 +10,13 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import shutil
 import socket
 import sys
-import threading
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.management import call_command
@@ -25,6 +25,9 @@ from django.db import connections
 from benchsite import keep
 from benchsite.children import Child
 from runs.errors import ServiceError
+
+if TYPE_CHECKING:
+    from benchsite.web import Server
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Installation:
         self._any_port = any_port
         self._lock: IO[str] | None = None
         self._children: list[Child] = []
-        self._server: Any = None
+        self._server: Server | None = None
         self._worker: Any = None
 
     @property
@@ -59,6 +62,7 @@ class Installation:
 
     def _start(self) -> None:
         self._take_data()
+        _allow_open_files()
         listening = self._listen()
         if settings.S3_EMBEDDED:
             self._children.append(_object_store(settings.DATA))
@@ -134,21 +138,18 @@ class Installation:
         return listening
 
     def _serve(self, listening: socket.socket) -> None:
-        from waitress.server import create_server
-
+        from benchsite.web import Server
         from benchsite.wsgi import application
 
-        self._server = create_server(
+        self._server = Server(
             application,
-            sockets=[listening],
+            listening,
             threads=settings.WEB_THREADS,
             max_request_body_size=_BODY_BYTES_MAX,
             connection_limit=CONNECTIONS_MAX,
-            asyncore_use_poll=True,  # select() ends at 1,024 open files
             channel_timeout=120,
-            ident=None,
         )
-        threading.Thread(target=self._server.run, name="web", daemon=True).start()
+        self._server.start()
 
 
 def prepare() -> None:
@@ -173,6 +174,12 @@ def start_workers(threads: int) -> Any:
     worker = dramatiq.Worker(dramatiq.get_broker(), worker_threads=threads)
     worker.start()
     return worker
+
+
+def _allow_open_files() -> None:
+    """As many as the system lets us: each agent has a connection open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def is_up(data: Path) -> bool:

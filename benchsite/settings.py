@@ -57,6 +57,7 @@ INSTALLED_APPS = [
     "runs",
 ]
 MIDDLEWARE = [
+    "runs.api.heartbeat.heartbeats",
     "django.middleware.security.SecurityMiddleware",
     "benchsite.headers.policy",
     "django.middleware.gzip.GZipMiddleware",
