@@ -46,6 +46,7 @@ class Server:
         self._closing = True
         self._server.pull_trigger()
         self._thread.join(CLOSE_S)
+        self._server.del_channel()
         self._listening.close()
         workers = self._server.task_dispatcher
         workers.shutdown(timeout=CLOSE_S)
