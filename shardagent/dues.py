@@ -28,9 +28,11 @@ class Dues:
         """When the next one is due."""
         return self._heap[0] >> INDEX_BITS if self._heap else None
 
-    def add(self, due_us: int, index: int) -> None:
-        """One more; what was added before stays."""
-        heapq.heappush(self._heap, due_us << INDEX_BITS | index)
+    def add(self, sandbox: Sandbox) -> None:
+        """It is due anew, if it is; what was added of it before stays."""
+        due_us = sandbox.due_us
+        if due_us is not None:
+            heapq.heappush(self._heap, due_us << INDEX_BITS | sandbox.index)
 
     def take(self, now: int) -> tuple[int, int] | None:
         """(due, index) of the first one; None where none is due yet."""

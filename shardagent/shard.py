@@ -362,11 +362,7 @@ class Shard:
         if due_us <= now:
             self._act_on(sandbox, now, calls)
         else:
-            self._dues.add(due_us, sandbox.index)
-
-    def _push(self, sandbox: Sandbox) -> None:
-        if sandbox.due_us is not None:
-            self._dues.add(sandbox.due_us, sandbox.index)
+            self._dues.add(sandbox)
 
     # The phases.
 
@@ -445,7 +441,7 @@ class Shard:
         for sandbox in self._sandboxes.values():
             with self._gauges.change(sandbox):
                 sandbox.begin_destroy(now, forced=self._forced)
-            self._push(sandbox)
+            self._dues.add(sandbox)
 
     def _on_list(self, result: Result) -> None:
         now = result.done_us
@@ -465,7 +461,7 @@ class Shard:
                     sandbox.abandon(now)
                 else:
                     sandbox.close_lost()
-            self._push(sandbox)
+            self._dues.add(sandbox)
 
     # The end.
 
