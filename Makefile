@@ -32,8 +32,9 @@ demo: .venv/.site
 up: .venv/.site
 	@$(PY) manage.py up
 
+# In the order of the files: Runs, which mostly wait, are not left to the end.
 test: .venv/.dev apt
-	@$(PY) -m pytest -q -n 3 --dist loadfile
+	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 # Every fault in every phase it can strike; writes docs/reliability.md. Half an hour.
 faults: .venv/.dev

@@ -55,4 +55,3 @@ def page(site: Site, browser: Browser) -> Iterator[Page]:
     yield found
     context.close()
     assert errors == []
-
