@@ -154,11 +154,12 @@ class Installation:
 
 def prepare() -> None:
     """Migrations, static files, the bucket and ClickHouse's tables."""
+    from benchsite import static_files
     from runs import objects, rebuild
     from runs.clickhouse import client
 
     call_command("migrate", verbosity=0, interactive=False)
-    call_command("collectstatic", verbosity=0, interactive=False)
+    static_files.collect()
     objects.make_bucket()
     if not client.is_current():
         rebuild.mark_stale()  # first, so that nobody forgets it who is killed here

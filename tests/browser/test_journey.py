@@ -91,7 +91,7 @@ def test_a_live_page_does_not_poll_while_it_is_hidden(
     answer = page.request.post(
         f"{site.url}/api/v1/runs",
         data=plan,
-        headers={"Authorization": f"Bearer {site.manage('create_token', 'anna')}"},
+        headers={"Authorization": f"Bearer {site.token()}"},
     )
     assert answer.ok
     polls: list[str] = []

@@ -53,7 +53,7 @@ OTHER_PAGES = (
 @pytest.fixture(scope="module")
 def runs(site: Site) -> str:
     """One Run of many Shards, and two to compare; their address without the code."""
-    bucket = Path(site.environment["DATA"]) / "objects" / "raw"
+    bucket = site.data / "objects" / "raw"
     record.write(
         bucket,
         WIDE,
@@ -64,8 +64,7 @@ def runs(site: Site) -> str:
     )
     record.write(bucket, "small-001", shards=20, per_shard=10)
     record.write(bucket, "small-002", shards=20, per_shard=10, tti_ms=900, seed=2)
-    for code in (WIDE, "small-001", "small-002"):
-        site.manage("rebuild_run", code, limit_s=REBUILD_LIMIT_S)
+    site.manage("rebuild_run", "--all", limit_s=REBUILD_LIMIT_S)
     return f"{site.url}/runs"
 
 
