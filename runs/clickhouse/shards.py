@@ -152,6 +152,34 @@ def health(run: str, shard: int) -> list[dict[str, Any]]:
     )
 
 
+# Of each Shard first, so that one that tells more often weighs no more than another.
+_FLEET_MEDIAN = """
+SELECT bin, count() AS shards, quantileExact(0.5)(cpu) AS cpu_pct,
+    quantileExact(0.5)(lag) AS loop_lag_us, quantileExact(0.5)(flying) AS in_flight,
+    quantileExact(0.5)(held) AS alive
+FROM (
+    SELECT shard, intDiv(at_us + shift - {t0:Int64}, {step:Int64}) AS bin,
+        avg(e.cpu_pct) AS cpu, max(e.loop_lag_us) AS lag, avg(e.in_flight) AS flying,
+        avg(e.alive) AS held
+    FROM events AS e
+    LEFT JOIN (SELECT shard, attempt, if(empty(half), 0,
+            offset[indexOf(half, arrayMin(half))]) AS shift
+        FROM attempts FINAL WHERE run = {run:String}) AS clocks USING (shard, attempt)
+    WHERE run = {run:String} AND kind = 'health' AND judged
+        AND at_us + shift >= {t0:Int64}
+        AND at_us + shift < {t0:Int64} + {bins:Int64} * {step:Int64}
+    GROUP BY shard, bin
+)
+GROUP BY bin ORDER BY bin LIMIT {bins:Int64}
+"""
+
+
+def fleet_median(run: str, t0_us: int, step_us: int, bins: int) -> list[dict[str, Any]]:
+    """The median Shard's health in each bin from T0 on; an empty bin has no row."""
+    bound = {"run": run, "t0": t0_us, "step": step_us, "bins": bins}
+    return client.query_rows(_FLEET_MEDIAN, bound, name="fleet_median")
+
+
 _SHIFT = """
 SELECT if(empty(half), 0, offset[indexOf(half, arrayMin(half))]) AS shift
 FROM attempts FINAL WHERE run = {run:String} AND shard = {shard:UInt32}

@@ -418,6 +418,16 @@ def test_a_shard_tells_its_story(run: RunFacts) -> None:
     assert shards.fleet_health(run.code, T0 + 10**9) is None
 
 
+def test_the_median_shard_is_of_each_time(run: RunFacts) -> None:
+    bins = shards.fleet_median(run.code, T0, 250_000, 10)
+    assert [row["bin"] for row in bins] == [2]  # each Shard told once, 0.5 s after T0
+    assert bins[0]["shards"] == 4
+    assert bins[0]["cpu_pct"] == 5.5
+    assert bins[0]["loop_lag_us"] == 2_000  # of 0, 1, 2 and 3 ms
+    assert bins[0]["alive"] is None
+    assert shards.fleet_median(run.code, T0, 250_000, 2) == []
+
+
 def test_the_truth_lies_between_proven_and_possible(run: RunFacts) -> None:
     found = certificate.certificate(run)
     assert found is not None
