@@ -94,7 +94,7 @@ def line(
     top = max(least_top, *(value for _, value in (*known, *others)))
     return {
         "points": _points(known, axis, top),
-        "behind": _points(others, axis, top),
+        "behind": _area(others, axis, top),
         "behind_max": max((value for _, value in others), default=None),
         "max": max(value for _, value in known),
         "last": known[-1][1],
@@ -114,6 +114,14 @@ def _known(samples: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, f
 def _points(known: Sequence[tuple[int, float]], axis: Axis, top: float) -> str:
     places = [(axis.x(at), HEIGHT * (1 - value / top)) for at, value in known]
     return " ".join(f"{x:g},{y:.1f}" for x, y in places)
+
+
+def _area(known: Sequence[tuple[int, float]], axis: Axis, top: float) -> str:
+    """What lies between the line and the ground."""
+    if not known:
+        return ""
+    first, last = axis.x(known[0][0]), axis.x(known[-1][0])
+    return f"{first:g},{HEIGHT} {_points(known, axis, top)} {last:g},{HEIGHT}"
 
 
 def _bar(

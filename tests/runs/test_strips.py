@@ -89,6 +89,6 @@ def test_what_is_behind_shares_the_scale_and_ends_with_the_axis() -> None:
     found = line(samples, "alive", AXIS, least_top=1, behind=fleet)
     assert found is not None
     assert found["points"] == "0,18.0"
-    assert found["behind"] == "0,0.0 500,0.0"
+    assert found["behind"] == "0,36 0,0.0 500,0.0 500,36"
     assert (found["max"], found["behind_max"], found["top"]) == (5, 10, 10)
     assert line([], "alive", AXIS, least_top=1, behind=fleet) is None

@@ -54,7 +54,7 @@ def test_the_median_of_the_fleet_is_behind_the_health(
 ) -> None:
     make_run()
     said = body(operator, PAGE)
-    assert said.count('<polyline class="fleet"') == 3  # nobody told how many live
+    assert said.count('<polygon class="fleet"') == 3  # nobody told how many live
     assert "CPU: at most 90 %; the fleet’s median at most 14 %" in said
     assert "median of all 10 Shards" in said
 
