@@ -41,8 +41,9 @@ def facts_of(run: Run) -> RunFacts:
 
 
 def curve(run: Run, step_ms: int, *, corrected: bool = True) -> dict[str, Any] | None:
-    """Exact values at T0 + k·step_ms; None before T0."""
-    found = curves.curve(facts_of(run), step_ms, corrected=corrected)
+    """Exact values at T0 + k·step_ms, of a live Run until now; None before T0."""
+    until_us = None if run.state == State.SEALED else lifecycle.now_us(run)
+    found = curves.curve(facts_of(run), step_ms, corrected=corrected, until_us=until_us)
     if found is None:
         return None
     return {

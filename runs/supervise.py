@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db.models import Min, Q, QuerySet, Sum
+from django.db.models import Count, Min, Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
 
 from runs import claims, hosts, lifecycle, objects, prices, provision, reaper, worlds
 from runs.barrier import Decision, decide, instant_ahead_us
@@ -306,16 +307,17 @@ def listen_again() -> None:
 def progress(run: Run) -> dict[str, int]:
     """Gauges from the last heartbeats; for live pages, not for the record."""
     names = ("sent", "created", "ready", "failed", "dead", "alive", "destroyed")
-    sums = run.attempts.filter(fenced_at_us__isnull=True).aggregate(
-        **{f"{name}_sum": Sum(name) for name in names}
+    counts: dict[str, int] = current(run).aggregate(
+        **{f"{name}_": Coalesce(Sum(name), 0) for name in names},
+        armed_=Count("pk", filter=~Q(phase__in=("", "starting"))),
+        settled_=Count("pk", filter=Q(phase__in=_SETTLED)),
+        finished_=Count("pk", filter=~Q(finished="")),
     )
-    counts = {name: sums[f"{name}_sum"] or 0 for name in names}
-    counts["hosts"] = Host.objects.filter(run=run).count()
-    counts["registered"] = run.hosts.filter(registered_at_us__isnull=False).count()
-    counts["armed"] = current(run).exclude(phase__in=("", "starting")).count()
-    counts["settled"] = current(run).filter(phase__in=_SETTLED).count()
-    counts["finished"] = current(run).exclude(finished="").count()
-    return counts
+    counts |= Host.objects.filter(run=run).aggregate(
+        hosts_=Count("pk"),
+        registered_=Count("pk", filter=Q(registered_at_us__isnull=False)),
+    )
+    return {name.removesuffix("_"): count for name, count in counts.items()}
 
 
 _STEPS: dict[State, Callable[[Run], None]] = {

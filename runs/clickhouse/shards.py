@@ -49,7 +49,7 @@ _SHARDS = """
 WITH
 judged AS (
     SELECT * FROM sandboxes FINAL
-    WHERE run = {run:String} AND ({only:Int64} < 0 OR shard = {only:Int64})
+    WHERE run = {run:String} AND sandbox >= {from:UInt64} AND sandbox < {to:UInt64}
 ),
 boxes AS (
     SELECT shard, sumMap(map(toString(outcome), toUInt64(1))) AS outcomes,
@@ -83,7 +83,8 @@ rig AS (
             OR at_us + shift <= {t_destroy:Nullable(Int64)})) AS lag
     FROM events
     LEFT JOIN (SELECT shard, attempt, offset[1] AS shift FROM attempts FINAL
-        WHERE run = {run:String}) AS clocks USING (shard, attempt)
+        WHERE run = {run:String} AND ({only:Int64} < 0 OR shard = {only:Int64})
+    ) AS clocks USING (shard, attempt)
     WHERE run = {run:String} AND kind = 'health' AND judged
         AND ({only:Int64} < 0 OR shard = {only:Int64})
     GROUP BY shard
@@ -117,6 +118,7 @@ ORDER BY shard LIMIT {limit:UInt32}
 
 def shards(run: RunFacts, only: int | None = None) -> list[ShardRow]:
     """Every judged Shard in order, or one."""
+    first, last = (0, run.shard_count) if only is None else (only, only + 1)
     rows = client.query_rows(
         _SHARDS,
         {
@@ -124,6 +126,8 @@ def shards(run: RunFacts, only: int | None = None) -> list[ShardRow]:
             "t0": run.t0_us,
             "t_destroy": run.t_destroy_us,
             "only": -1 if only is None else only,
+            "from": first * run.sandboxes_per_shard,
+            "to": last * run.sandboxes_per_shard,
             "limit": SHARDS_MAX,
         },
         name="shards",

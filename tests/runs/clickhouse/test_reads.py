@@ -317,6 +317,18 @@ def test_a_point_of_the_curve_leads_to_its_sandboxes(
         assert sandbox_rows.sandbox_count(run, chosen) == getattr(point, name), name
 
 
+def test_a_curve_until_now_is_the_beginning_of_the_whole(run: RunFacts) -> None:
+    whole = curves.curve(run, 200)
+    assert whole is not None
+    so_far = curves.curve(run, 200, until_us=T0 + 4_000_000)
+    assert so_far is not None
+    assert so_far.points == whole.points[: len(so_far.points)]
+    assert so_far.points[-1].elapsed_ms == 4_200  # the first beyond it
+    early = curves.curve(run, 200, until_us=T0 - 1_000_000)
+    assert early is not None
+    assert [point.elapsed_ms for point in early.points] == [0, 200]
+
+
 def test_facets_leave_their_own_condition_out(run: RunFacts) -> None:
     chosen = SandboxFilter(outcome="failed", shard=1)
     assert dict(sandbox_rows.facet(run, chosen, "outcome")) == {
