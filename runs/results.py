@@ -25,6 +25,8 @@ from shardagent.wire import Plan
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 HEALTH_RECENT_S = 20
 SHARD_SANDBOXES_MAX = 10_000
+MEDIAN_BINS = 120
+MEDIAN_STEP_LEAST_US = 5_000_000  # agents tell of themselves no more often
 
 
 def facts_of(run: Run) -> RunFacts:
@@ -39,8 +41,9 @@ def facts_of(run: Run) -> RunFacts:
 
 
 def curve(run: Run, step_ms: int, *, corrected: bool = True) -> dict[str, Any] | None:
-    """Exact values at T0 + k·step_ms; None before T0."""
-    found = curves.curve(facts_of(run), step_ms, corrected=corrected)
+    """Exact values at T0 + k·step_ms, of a live Run until now; None before T0."""
+    until_us = None if run.state == State.SEALED else lifecycle.now_us(run)
+    found = curves.curve(facts_of(run), step_ms, corrected=corrected, until_us=until_us)
     if found is None:
         return None
     return {
@@ -140,6 +143,15 @@ def health(run: Run, index: int) -> list[dict[str, Any]]:
         {**row, "elapsed_us": _since(row["at_us"], shift, run.t0_us)}
         for row in shards_query.health(run.code, index)
     ]
+
+
+def fleet_median(run: Run, until_us: int) -> list[dict[str, Any]]:
+    """The health of the median Shard from T0 on, in at most MEDIAN_BINS points."""
+    if run.t0_us is None or until_us <= run.t0_us:
+        return []
+    step_us = max(MEDIAN_STEP_LEAST_US, -(-(until_us - run.t0_us) // MEDIAN_BINS))
+    rows = shards_query.fleet_median(run.code, run.t0_us, step_us, MEDIAN_BINS)
+    return [{**row, "elapsed_us": (2 * row["bin"] + 1) * step_us // 2} for row in rows]
 
 
 def fleet_health(run: Run) -> dict[str, Any] | None:

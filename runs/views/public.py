@@ -72,7 +72,7 @@ def leaderboard_card(request: HttpRequest) -> HttpResponse:
     boards = _boards(request, public=True)
     chosen = request.GET.get("class", "")
     found = [b for b in boards if b["places"] and chosen in ("", b["class"])]
-    ctx = {"board": found[0] if found else None, "site": settings.SITE_URL}
+    ctx = {"board": found[0] if found else None}
     answer = render(
         request, "runs/leaderboard_card.svg", ctx, content_type="image/svg+xml"
     )
@@ -105,6 +105,7 @@ class PublishedRuns(Feed):  # type: ignore[type-arg]  # not generic at run time
     """Newly published Runs, as an Atom feed."""
 
     feed_type = Atom1Feed
+    author_name = "Holdfast"  # Atom asks for one
     title = "Holdfast: newly published Runs"
     subtitle = (
         "How many sandboxes were proven alive together, and whether to believe it."

@@ -57,7 +57,7 @@ def test_many_watchers_cost_one(
 ) -> None:
     make_run(state="holding")
     operator.get(LIVE)
-    with django_assert_num_queries(3):  # session, user, the Run
+    with django_assert_num_queries(2):  # session, user
         operator.get(LIVE)
 
 
@@ -98,6 +98,15 @@ def test_the_live_page_stands_while_clickhouse_is_away(
     assert operator.get("/runs/alpha-1").status_code == 200
 
 
-def test_strangers_see_nothing_live(make_run: MakeRun, client: Client) -> None:
+def test_strangers_see_nothing_live(
+    make_run: MakeRun, client: Client, operator: Client
+) -> None:
     make_run(state="holding")
+    assert operator.get(LIVE).status_code == 200  # and it is kept
     assert client.get(LIVE).status_code == 404
+
+
+@pytest.mark.parametrize("code", ["nobody", "No body", "x" * 300])
+def test_no_run_is_not_kept(operator: Client, code: str) -> None:
+    for _ in range(2):
+        assert operator.get(f"/runs/{code}/live.json").status_code == 404
