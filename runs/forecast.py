@@ -5,11 +5,10 @@ Pure. Every figure comes with its formula, so that nobody has to believe it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runs.plan import burst_s, typical_duration_s
+from runs.plan import burst_s, hosts_of, machines_of, typical_duration_s
 from runs.prices import PRICES, cost_usd
 from runs.templatetags.runs_format import duration, figure, seconds, thousands
 from shardagent.wire import Plan, Shape
@@ -49,9 +48,10 @@ class Preview:
     total_s: float
 
 
-def lines(plan: Plan) -> list[Line]:
+def lines(plan: Plan, machines_usd_per_h: float | None = None) -> list[Line]:
+    """machines_usd_per_h: of the whole fleet; None where no price is known."""
     count, burst = plan.sandbox_count, burst_s(plan)
-    hosts = math.ceil(plan.shard_count / plan.fleet.shards_per_host)
+    spares = machines_of(plan) - hosts_of(plan)
     cost = estimate_usd(plan)
     probes = count / plan.probe_interval_s
     return [
@@ -62,9 +62,10 @@ def lines(plan: Plan) -> list[Line]:
         ),
         Line(
             "Hosts",
-            thousands(hosts),
+            thousands(hosts_of(plan)),
             f"⌈{thousands(plan.shard_count)} / {thousands(plan.fleet.shards_per_host)}⌉"
-            f", fleet {plan.fleet.driver}",
+            f", fleet {plan.fleet.driver}"
+            + (f", and {thousands(spares)} spare" if spares else ""),
         ),
         Line(
             "Duration",
@@ -84,7 +85,16 @@ def lines(plan: Plan) -> list[Line]:
             _cost_formula(plan),
             "no price is published",
         ),
+        *_machines(plan, machines_usd_per_h),
     ]
+
+
+def _machines(plan: Plan, usd_per_h: float | None) -> list[Line]:
+    if not usd_per_h:
+        return []
+    took_s = typical_duration_s(plan)
+    formula = f"${usd_per_h:,.2f} an hour × {seconds(took_s)}; list price"
+    return [Line("Machines", f"about ${usd_per_h * took_s / 3_600:,.2f}", formula)]
 
 
 def estimate_usd(plan: Plan) -> float | None:

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 
 from runs import credentials
 from runs.errors import PlanError
+from runs.fleets import drivers
 from runs.launch import checked_plan
 from runs.models import Credential
 from shardagent import providers
@@ -52,7 +53,10 @@ NESTED = {
     "spec_memory_mb": ("spec", "memory_mb"),
     "spec_image": ("spec", "image"),
     "spec_region": ("spec", "region"),
+    "fleet_driver": ("fleet", "driver"),
     "fleet_shards_per_host": ("fleet", "shards_per_host"),
+    "fleet_over_provision_pct": ("fleet", "over_provision_pct"),
+    "fleet_spot": ("fleet", "spot"),
 }
 _FIELD_OF = {
     **{".".join(path): name for name, path in NESTED.items()},
@@ -77,6 +81,11 @@ def _number(label: str, help_text: str = "", placeholder: str = "") -> forms.Cha
 
 def _providers() -> list[tuple[str, str]]:
     return [(slug, f"{slug}: {_title(slug)}") for slug in _in_order()]
+
+
+def _fleets() -> list[tuple[str, str]]:
+    names = {"local": "local: processes here", "ssh": "ssh: hosts of your own"}
+    return [(name, names.get(name, name)) for name in drivers()]
 
 
 def _in_order() -> list[str]:
@@ -180,7 +189,21 @@ class NewRunForm(forms.Form):
         help_text="Image, template or snapshot, in the vendor's own words",
     )
     spec_region = forms.CharField(label="Region", required=False, max_length=100)
-    fleet_shards_per_host = _number("Shards a host", "", "at most 10 hosts")
+    fleet_driver = forms.ChoiceField(
+        label="Fleet",
+        choices=_fleets,
+        required=False,
+        help_text="What carries the Shards; all but local are set up in FLEETS_FILE",
+    )
+    fleet_shards_per_host = _number(
+        "Shards a host", "Empty: 1, but for at most 10 hosts of the local fleet"
+    )
+    fleet_over_provision_pct = _number(
+        "Spare hosts (%)", "A spare takes over where one is lost before T0", "0"
+    )
+    fleet_spot = forms.BooleanField(
+        label="Spot machines", required=False, help_text="EC2 only"
+    )
     seed = _number("Seed", "For simulated worlds and probe phases", "random")
     max_duration_s = _number(
         "Give up after (s)", "The Run's budget of time", "no limit"
@@ -310,7 +333,10 @@ _GROUPS: tuple[tuple[str, bool, tuple[str, ...]], ...] = (
         "Fleet and seed",
         False,
         (
+            "fleet_driver",
             "fleet_shards_per_host",
+            "fleet_over_provision_pct",
+            "fleet_spot",
             "heartbeat_interval_s",
             "flush_interval_s",
             "seed",

@@ -36,6 +36,8 @@ Json = Mapping[str, Any]
 
 def headline(run: Json) -> str:
     """One sentence that answers the question the visitor came with."""
+    if run["plan"].get("rehearsal"):
+        return _rehearsal(run)
     if run["state"] != "sealed":
         return _live(run)
     if run["verdict"]["level"] == "INVALID":
@@ -196,7 +198,7 @@ def awaited(
     waited_s = max(0.0, (now - state_at_us) / 1e6)
     match state:
         case "provisioning":
-            return f"Starting agents; gives up in {_left(600 - waited_s)}."
+            return _machines(run["fleet"], plan, waited_s)
         case "arming":
             verdict = decide(
                 armed=min(progress["armed"], plan.shard_count),
@@ -289,6 +291,19 @@ def _live(run: Json) -> str:
     return f"Judging what was recorded of {asked} sandboxes"
 
 
+def _rehearsal(run: Json) -> str:
+    if run["state"] != "sealed":
+        return "A rehearsal: the fleet arms and fires, and creates nothing"
+    fired = (run.get("fleet") or {}).get("rehearsed") or {}
+    shards, apart_ms = fired.get("shards"), fired.get("skew_max_ms")
+    if not shards or apart_ms is None:
+        return "A rehearsal in which no Shard fired, and nothing was created"
+    return (
+        f"A rehearsal: {thousands(shards)} of {thousands(run['plan']['shard_count'])} "
+        f"Shards fired within {seconds(apart_ms / 1e3)}, and created nothing"
+    )
+
+
 def _without_hold(run: Json) -> str:
     counts, plan = run["outcomes"], run["plan"]
     asked = thousands(counts["total"])
@@ -351,6 +366,19 @@ def _teardown(run: Json, plan: Plan) -> str:
         f"Destroying: {thousands(progress['destroyed'])} gone; waiting for "
         f"{thousands(left)} of {thousands(plan.shard_count)} agents, "
         f"{_left(limit_s)} at most."
+    )
+
+
+def _machines(fleet: Json, plan: Plan, waited_s: float) -> str:
+    """Which are awaited; the rule is provision.py's."""
+    per_host = plan.fleet.shards_per_host
+    hosts = fleet["hosts"] or math.ceil(plan.shard_count / per_host)
+    enough = math.ceil(plan.quorum * plan.shard_count / per_host)
+    missing = max(0, hosts - fleet["granted"])
+    return (
+        f"Waiting for {thousands(missing)} of {thousands(hosts)} machines; goes on "
+        f"when all are granted, or with {thousands(enough)} in "
+        f"{_left(plan.fleet.provision_timeout_s - waited_s)}."
     )
 
 

@@ -38,8 +38,8 @@ def judge(plan: Plan) -> dict[str, Any]:
     facts = run_facts(plan)
     sandboxes.classify(facts, None, final=True)
     found = summary.summarise(facts)
-    if plan.load.shape is Shape.SEQUENTIAL:
-        found["held"] = None  # one at a time: none is claimed
+    if plan.load.shape is Shape.SEQUENTIAL or plan.rehearsal:
+        found["held"] = None  # one at a time, or nothing: none is claimed
     if plan.load.shape is Shape.STAIRCASE:
         climbed = steps(facts, plan)
         found["steps"] = [asdict(step) for step in climbed]

@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 
 from runs import credentials, lifecycle, limits
 from runs.errors import PlanError, StateError
+from runs.fleets import drivers
 from runs.models import Credential, EndReason, Run
 from runs.plan import SIMCLOUD, freeze, has_world, lane_of, new_code, parse_plan
 from shardagent import __version__, providers
@@ -20,7 +21,11 @@ from shardagent.wire import Plan
 
 def checked_plan(asked: object) -> Plan:
     """A Plan that this installation can carry out, or PlanError."""
-    plan = parse_plan(asked, sandbox_count_max=settings.RUN_SANDBOX_COUNT_MAX)
+    plan = parse_plan(
+        asked,
+        sandbox_count_max=settings.RUN_SANDBOX_COUNT_MAX,
+        fleet_drivers=drivers(),
+    )
     if has_world(plan):
         _check_world(plan)
     if plan.provider == "local":

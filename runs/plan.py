@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ FLEET_DRIVERS = ("local", "ssh", "ec2", "kubernetes")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SIMCLOUD = "simcloud"  # as a Plan's endpoint: a stand-in, started for the Run
 HOSTS_DEFAULT_MAX = 10  # agent processes that the local fleet starts unless told
+MACHINES_START_S = 120  # boot, wheels, arming: an estimate, all start at once
 RANKED_HOLD_S_MIN = 60
 RANKED_PROBE_INTERVAL_S_MAX = 10
 SEQUENTIAL_COUNT_MAX = 10_000
@@ -28,7 +29,12 @@ HEARTBEATS_PER_S_MAX = 2_000
 _RESERVED = {"format", "code", "created_at_us", "software"}
 
 
-def parse_plan(asked: object, *, sandbox_count_max: int) -> Plan:
+def parse_plan(
+    asked: object,
+    *,
+    sandbox_count_max: int,
+    fleet_drivers: Collection[str] = FLEET_DRIVERS,
+) -> Plan:
     """A resolved Plan without code, or PlanError naming every bad field at once."""
     if not isinstance(asked, Mapping):
         raise PlanError({"plan": "must be a JSON object"})
@@ -51,6 +57,9 @@ def parse_plan(asked: object, *, sandbox_count_max: int) -> Plan:
     errors |= _count_errors(plan, sandbox_count_max)
     if not errors:
         plan = _resolve_shards(plan, asked, errors)
+    if plan.fleet.driver not in fleet_drivers:
+        known = ", ".join(fleet_drivers)
+        errors["fleet.driver"] = f"{plan.fleet.driver!r} is not known; choose {known}"
     errors |= _cross_errors(plan)
     if errors:
         raise PlanError(errors)
@@ -111,10 +120,21 @@ def burst_deadline_us(plan: Plan, t0_us: int) -> int:
     return t0_us + round(after * 1e6)
 
 
+def hosts_of(plan: Plan) -> int:
+    """Hosts that carry its Shards."""
+    return math.ceil(plan.shard_count / plan.fleet.shards_per_host)
+
+
+def machines_of(plan: Plan) -> int:
+    """The same and the spares."""
+    hosts = hosts_of(plan)
+    return hosts + math.ceil(hosts * plan.fleet.over_provision_pct / 100)
+
+
 def typical_duration_s(plan: Plan) -> float:
     """What a Run of this Plan takes when nothing goes wrong; an estimate for people."""
-    hosts = math.ceil(plan.shard_count / plan.fleet.shards_per_host)
-    start = 6 + 0.4 * hosts
+    local = plan.fleet.driver == "local"
+    start = 6 + 0.4 * hosts_of(plan) if local else MACHINES_START_S
     burst = plan.sandbox_count * 2.0 if _sequential(plan) else burst_s(plan) + 5
     hold = 0 if _sequential(plan) else plan.hold_s
     teardown = plan.final_spread_s + plan.probe_failures_max * plan.probe_timeout_s
@@ -186,7 +206,8 @@ def _resolve_shards(
             f"{shards:,} Shards, not {plan.shard_count:,}; leave one of the two out"
         )
     fleet = plan.fleet
-    if "shards_per_host" not in (asked.get("fleet") or {}):
+    # Elsewhere a machine a Shard, as the field's own default says.
+    if fleet.driver == "local" and "shards_per_host" not in (asked.get("fleet") or {}):
         fleet = fleet.model_copy(
             update={"shards_per_host": math.ceil(shards / HOSTS_DEFAULT_MAX)}
         )
@@ -204,10 +225,6 @@ def _cross_errors(plan: Plan) -> dict[str, str]:
     errors = threshold_errors(plan.thresholds)
     if plan.target > plan.sandbox_count:
         errors["target"] = "cannot be more than sandbox_count"
-    if plan.fleet.driver not in FLEET_DRIVERS:
-        errors["fleet.driver"] = (
-            f"{plan.fleet.driver!r} is not known; choose {', '.join(FLEET_DRIVERS)}"
-        )
     if plan.shard_count / plan.heartbeat_interval_s > HEARTBEATS_PER_S_MAX * 10:
         errors["heartbeat_interval_s"] = "too short for this many Shards"
     try:

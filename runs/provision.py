@@ -20,7 +20,7 @@ from django.db.models import Count, Q
 from runs import claims, hosts, lifecycle, objects, worlds
 from runs.errors import FleetError, RunsError
 from runs.fleets import Fleet, Launched, Machine, MachineState, Order, fleet_for
-from runs.fleets.base import GRANTED, useful
+from runs.fleets.base import GRANTED, useful, usual
 from runs.fleets.wheelhouse import wheelhouse
 from runs.models import EndReason, Host, Run, State
 from runs.plan import burst_s, typical_duration_s
@@ -34,6 +34,7 @@ START_LIMIT_S = 600  # in which an engine may be unreachable
 STARTS_PER_MACHINE_MAX = 3  # machines that end at once are not started for ever
 STORING_S = 1_500  # at a machine's end: records stored, destroys confirmed
 REASONS_SHOWN_MAX = 5
+GONE = "started, and gone again: it ended by itself, or was given up"
 HOSTS_MAX = 20_000
 _AT_WORK = (State.PROVISIONING, State.ARMING)
 
@@ -189,11 +190,12 @@ def _note(run: Run, fleet: Fleet, order: Order, launched: Launched) -> int:
     now = lifecycle.now_us(run)
     said = dict(run.fleet)
     said.setdefault("asked_at_us", now)
+    started = int(said.get("started") or 0) + launched.started
     said |= {
         "asked": order.machines,
         "granted": len(granted),
-        "started": int(said.get("started") or 0) + launched.started,
-        "reasons": _reasons(launched, there),
+        "started": started,
+        "reasons": _reasons(launched, order, started),
         "kinds": _kinds(granted),
         "usd_per_h": fleet.usd_per_h(granted),
         "usd_forecast": _forecast(run, fleet, order, granted),
@@ -217,16 +219,28 @@ def _forecast(
     run: Run, fleet: Fleet, order: Order, granted: Sequence[Machine]
 ) -> float | None:
     """What all that were asked for cost until this Plan's Run is usually over."""
-    each = fleet.usd_per_h(granted[:1]) if granted else None
+    each = fleet.usd_per_h(granted[:1] or [usual(order.spec)])
     if each is None:
         return None
     hours = typical_duration_s(lifecycle.plan_of(run)) / 3_600
     return round(each * order.machines * hours, 4)
 
 
-def _reasons(launched: Launched, there: Sequence[Machine]) -> dict[str, int]:
-    waiting = Counter(m.why or "waits" for m in there if m.state not in GRANTED)
-    return dict((Counter(launched.refused) + waiting).most_common(REASONS_SHOWN_MAX))
+def _reasons(launched: Launched, order: Order, started: int) -> dict[str, int]:
+    """Why machines are not there: refused, waiting, ending, or gone again."""
+    found = Counter(launched.refused)
+    for machine in launched.machines:
+        if machine.state is MachineState.WAITING:
+            found[machine.why or "waits"] += 1
+        elif (
+            machine.state is MachineState.ENDING and machine.id not in order.written_off
+        ):
+            found[machine.why or "ends"] += 1
+    states = {machine.state for machine in launched.machines}
+    gone = started - len(launched.machines)
+    if gone > 0 and MachineState.UNREACHABLE not in states:
+        found[GONE] = gone
+    return dict(found.most_common(REASONS_SHOWN_MAX))
 
 
 def _kinds(machines: Sequence[Machine]) -> dict[str, int]:

@@ -17,7 +17,8 @@ from django.utils import timezone
 
 from runs import claims, lifecycle, worlds
 from runs.errors import CredentialError, FleetError, StateError
-from runs.fleets import fleet_for, living
+from runs.fleets import fleet_for
+from runs.fleets.looks import living
 from runs.models import LIVE_STATES, Run, State
 from runs.plan import burst_s
 from runs.prices import cost_usd
@@ -62,13 +63,16 @@ def is_due(run: Run) -> bool:
 
 
 def machines(run: Run) -> int:
-    """How many machines of the Run may still act; 1 where nobody can say."""
+    """How many machines of the Run may still act; 1 where nobody can say.
+
+    None where its engine would not even be asked for any (no account, no right).
+    """
     driver = str((run.plan.get("fleet") or {}).get("driver", "local"))
     try:
         return len(living(driver, run.code))
     except FleetError as error:
         log.warning("run %s: cannot list its machines: %s", run.code, error)
-        return 1
+        return int(error.retryable or "asked_at_us" in run.fleet)
 
 
 def settled_us(run: Run, plan: Plan) -> int:

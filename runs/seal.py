@@ -14,7 +14,8 @@ from runs import claims, lifecycle, objects, reaper, supervise
 from runs.clickhouse import defects, hashes
 from runs.clickhouse import ingest as clickhouse_ingest
 from runs.clickhouse.facts import run_facts
-from runs.errors import ObjectsError
+from runs.errors import FleetError, ObjectsError
+from runs.fleets import fleet_for
 from runs.judge import judge
 from runs.models import Run, State
 from runs.storage import object_store
@@ -59,6 +60,7 @@ def seal(run_id: int) -> bool:
         if not is_due(run_id):
             return False
         run = Run.objects.get(pk=run_id)
+        _tidy(run)
         hashed = _reconcile(run)
         supervise.flush_journal(run)
         at_us = lifecycle.now_us(run)
@@ -68,6 +70,14 @@ def seal(run_id: int) -> bool:
         return lifecycle.seal(run, sealed.summary, at_us)
     finally:
         claims.give_back(run_id, *held)
+
+
+def _tidy(run: Run) -> None:
+    """What machines leave that are gone themselves: folders, templates, secrets."""
+    try:
+        fleet_for(lifecycle.plan_of(run).fleet.driver).kill(run.code, hard=True)
+    except FleetError as error:
+        log.warning("run %s: what its machines left stays: %s", run.code, error)
 
 
 def judged(

@@ -17,7 +17,7 @@ from runs import claims, hosts, lifecycle, objects, prices, provision, reaper, w
 from runs.barrier import Decision, decide, instant_ahead_us
 from runs.clock import boot_id
 from runs.errors import RunsError
-from runs.fleets import fleet_for, living
+from runs.fleets import looks
 from runs.liveness import SILENT_INTERVALS, Liveness, liveness
 from runs.models import Attempt, EndReason, Run, State
 from shardagent.wire import Finish, Plan, ShardPhase
@@ -174,16 +174,15 @@ def _collecting(run: Run) -> None:
     """Stop what still runs; sealing itself is an actor of its own."""
     plan = lifecycle.plan_of(run)
     provision.store_plan(run, plan)
-    fleet = fleet_for(plan.fleet.driver)
+    driver = plan.fleet.driver
     waited_s = (lifecycle.now_us(run) - run.state_at_us) / 1e6
-    if living(plan.fleet.driver, run.code):
+    if reaper.machines(run):
         patience_s = _patience_s(run)
         if waited_s > patience_s:
-            fleet.kill(run.code, hard=True)
+            looks.end(driver, run.code, hard=True)
         elif waited_s > patience_s / 2 or not run.hosts.exclude(machine="").exists():
-            fleet.kill(run.code)
+            looks.end(driver, run.code, hard=False)
     elif run.reaped is not None:
-        fleet.kill(run.code, hard=True)  # what the machines that are gone have left
         worlds.finish(run)
 
 

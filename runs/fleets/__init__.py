@@ -6,12 +6,19 @@ fleet.driver, its value a callable that takes no argument and returns a Fleet.
 
 from __future__ import annotations
 
-import time
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 
 from runs.errors import FleetError
-from runs.fleets.base import LIVING, Fleet, Launched, Machine, MachineState, Order
+from runs.fleets.base import (
+    Fleet,
+    Launched,
+    Machine,
+    MachineState,
+    Order,
+    usual,
+)
+from shardagent.wire import FleetSpec
 
 __all__ = ["Fleet", "Launched", "Machine", "MachineState", "Order", "fleet_for"]
 
@@ -20,12 +27,14 @@ OWN = tuple(
     EntryPoint(name, f"runs.fleets.{name}:open_fleet", GROUP)
     for name in ("local", "ssh", "ec2", "kubernetes")
 )
-_listed: dict[tuple[str, str], tuple[float, list[Machine]]] = {}
 
 
 def drivers() -> dict[str, EntryPoint]:
-    """Every driver by its name; one of ours cannot be replaced."""
-    return {entry.name: entry for entry in (*entry_points(group=GROUP), *OWN)}
+    """Every driver by its name, ours first; one of ours cannot be replaced."""
+    found = {entry.name: entry for entry in OWN}
+    for entry in entry_points(group=GROUP):
+        found.setdefault(entry.name, entry)
+    return found
 
 
 @lru_cache(maxsize=16)
@@ -45,16 +54,10 @@ def fleet_for(driver: str) -> Fleet:
     return opened
 
 
-def living(driver: str, run: str) -> list[Machine]:
-    """Machines that may still do something; looked up at the driver's own pace.
-
-    That there are none is never remembered.
-    """
-    fleet = fleet_for(driver)
-    at_s, machines = _listed.get((driver, run), (float("-inf"), []))
-    if not machines or time.monotonic() - at_s >= fleet.look_interval_s:
-        machines = [m for m in fleet.list(run) if m.state in LIVING]
-        _listed.pop((driver, run), None)
-        if machines and fleet.look_interval_s:
-            _listed[driver, run] = (time.monotonic(), machines)
-    return machines
+def usd_per_h(spec: FleetSpec, machines: int) -> float | None:
+    """What so many would cost an hour; None where nobody knows, or may open it."""
+    try:
+        each = fleet_for(spec.driver).usd_per_h([usual(spec)])
+    except FleetError:
+        return None  # what is wrong with it, a launch says
+    return None if each is None else each * machines

@@ -99,7 +99,16 @@ class Fleet(Protocol):
         """Codes of the Runs that any machine there is for."""
 
     def usd_per_h(self, machines: Iterable[Machine]) -> float | None:
-        """What these cost an hour by list price; None where no price is known."""
+        """What these cost an hour by list price; None where no price is known.
+
+        One without a type is of those that the driver starts first.
+        """
+
+
+def usual(spec: FleetSpec) -> Machine:
+    """What is asked for first, before anything is granted."""
+    kind = spec.machine_types[0] if spec.machine_types else ""
+    return Machine("", MachineState.WAITING, kind, spot=spec.spot)
 
 
 def useful(machines: Iterable[Machine], written_off: Collection[str]) -> list[Machine]:

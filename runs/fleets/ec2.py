@@ -7,6 +7,7 @@ leaves, and at its deadline whatever became of the site: a shutdown terminates i
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -41,10 +42,11 @@ PAGES_MAX = 200
 ATTEMPTS_MAX = 8  # of one request that is throttled: some 20 s by botocore's backoff
 ROUND_S = 60  # the same request again within it starts nothing more
 WHY_MAX = 160  # characters
+_ENDS = "shutting-down"
 _STATES = {
     "pending": MachineState.STARTING,
     "running": MachineState.RUNNING,
-    "shutting-down": MachineState.ENDING,
+    _ENDS: MachineState.ENDING,
     "stopping": MachineState.ENDING,
     "stopped": MachineState.ENDING,
 }
@@ -63,7 +65,17 @@ _QUOTA = {
     "MaxSpotFleetRequestCountExceeded",
 }
 _THROTTLED = {"RequestLimitExceeded", "Throttling", "ThrottlingException"}
-_PASSING = {*_THROTTLED, "InternalError", "Unavailable", "ServiceUnavailable"}
+_NOT_SEEN_YET = {  # what was made a moment ago, on a part of EC2 that lags behind
+    "InvalidLaunchTemplateName.NotFoundException",
+    "InvalidLaunchTemplateId.NotFound",
+}
+_PASSING = {
+    *_THROTTLED,
+    *_NOT_SEEN_YET,
+    "InternalError",
+    "Unavailable",
+    "ServiceUnavailable",
+}
 ClientFor = Callable[[str], Any]  # region → an EC2 client
 
 
@@ -89,7 +101,6 @@ class _Asking:
     """One launch in one region, as far as it came."""
 
     region: str
-    wanted: int
     closed: set[Pool] = field(default_factory=set)
     got: list[Machine] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
@@ -141,7 +152,11 @@ class Ec2Fleet:
     ) -> int:
         told = 0
         for region in self._regions():
-            found = [row["InstanceId"] for row in self._rows(region, run)]
+            found = [
+                row["InstanceId"]
+                for row in self._rows(region, run)
+                if row["State"]["Name"] != _ENDS  # it needs to be told no more
+            ]
             chosen = [i for i in found if ids is None or i in ids]
             for first in range(0, len(chosen), TERMINATE_BATCH):
                 batch = chosen[first : first + TERMINATE_BATCH]
@@ -164,8 +179,9 @@ class Ec2Fleet:
 
     def usd_per_h(self, machines: Iterable[Machine]) -> float | None:
         total = 0.0
+        first = next(iter(self._account.regions.values())).machine_types[0]
         for machine in machines:
-            price = self._account.usd_per_h.get(machine.type)
+            price = self._account.usd_per_h.get(machine.type or first)
             if price is None:
                 return None
             total += price * (self._account.spot_share if machine.spot else 1)
@@ -177,24 +193,23 @@ class Ec2Fleet:
         self, region: str, order: Order, wanted: int, rows: Collection[Any]
     ) -> _Asking:
         """Batch after batch, each of the pools that have not refused."""
-        asking = _Asking(region, wanted)
+        asking = _Asking(region)
         free = room([row["LaunchTime"].timestamp() for row in rows], time.time())
-        if wanted > free:
-            asking.refused[f"{region}: awaits the request rate of EC2"] += wanted - free
-            asking.over = True
-        if wanted and free:
-            self._template(region, order)
         limit = min(wanted, free)
+        if limit:
+            self._template(region, order)
         pools = self._pools(region, order)
-        batch_number = len(rows)
-        while len(asking.got) < limit and not asking.over:
+        # A request that does not bring all it asks for closes a pool, or ends it.
+        for number in range(math.ceil(limit / BATCH) + len(pools)):
             open_pools = [pool for pool in pools if pool not in asking.closed]
-            if not open_pools:
-                asking.over = True
-                break
             count = min(BATCH, limit - len(asking.got))
-            self._batch(asking, order, open_pools, count, batch_number)
-            batch_number += 1
+            if not count or not open_pools or asking.over:
+                break
+            self._batch(asking, order, open_pools, count, len(rows) + number)
+        if wanted > limit:
+            waits = f"{region}: awaits the request rate of EC2"
+            asking.refused[waits] += wanted - limit
+        asking.over |= len(asking.got) < wanted
         return asking
 
     def _batch(
@@ -207,8 +222,9 @@ class Ec2Fleet:
     ) -> None:
         before = len(asking.got)
         round_number = int(time.time() // ROUND_S)
-        said = f"{order.run}/{asking.region}/{number}/{round_number}/{sorted(pools)}"
-        token = hashlib.sha256(said.encode()).hexdigest()
+        # A token that comes again with another request would be refused.
+        said = (order.run, asking.region, number, count, round_number, sorted(pools))
+        token = hashlib.sha256(repr(said).encode()).hexdigest()
         try:
             answer = self._client(asking.region).create_fleet(
                 **fleet_request(order, pools, count), ClientToken=token
@@ -232,22 +248,27 @@ class Ec2Fleet:
     def _refused(
         self,
         asking: _Asking,
-        errors: Iterable[Mapping[str, Any]],
+        errors: Sequence[Mapping[str, Any]],
         missing: int,
         pools: Collection[Pool],
     ) -> None:
         """Close the pools that have no more; a quota closes the region."""
+        if not errors:
+            asking.refused[f"{asking.region}: fewer came than asked for"] += missing
+            asking.over = True
         for error in errors:
             code = str(error.get("ErrorCode") or error.get("Code") or "")
             text = str(error.get("ErrorMessage") or error.get("Message") or "")
             said = (error.get("LaunchTemplateAndOverrides") or {}).get(
                 "Overrides"
             ) or {}
-            pool = (said.get("InstanceType", ""), said.get("SubnetId", ""))
-            where = " ".join(filter(None, (asking.region, pool[0])))
+            kind, subnet = said.get("InstanceType", ""), said.get("SubnetId", "")
+            where = " ".join(filter(None, (asking.region, kind)))
             if code in _NO_CAPACITY:
                 asking.refused[f"{where}: no capacity ({code})"] += missing
-                asking.closed |= {pool} if pool[0] else set(pools)
+                of_type = [p for p in pools if p[0] == kind]
+                here = {p for p in of_type if not subnet or p[1] in ("", subnet)}
+                asking.closed |= here or set(pools)
             elif code in _QUOTA:
                 why = f"{asking.region}: the account's quota is reached ({code})"
                 asking.refused[f"{why}; ask AWS to raise it"] += missing
@@ -260,9 +281,6 @@ class Ec2Fleet:
                     f"EC2 in {asking.region} refuses: {code}: {text[:WHY_MAX]}",
                     retryable=False,
                 )
-        if not asking.refused:
-            asking.refused[f"{asking.region}: fewer came than asked for"] += missing
-            asking.over = True
 
     def _pools(self, region: str, order: Order) -> Sequence[Pool]:
         there = self._account.regions[region]
@@ -276,9 +294,6 @@ class Ec2Fleet:
         try:
             self._client(region).create_launch_template(
                 LaunchTemplateName=template_name(order.run),
-                ClientToken=hashlib.sha256(
-                    f"{order.run}/{region}".encode()
-                ).hexdigest(),
                 LaunchTemplateData=template(self._account, there, order),
                 TagSpecifications=[tagged("launch-template", order.run)],
             )

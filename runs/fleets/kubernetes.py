@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +17,16 @@ from runs.fleets.accounts import KubernetesAccount, account
 from runs.fleets.base import Launched, Machine, MachineState, Order, useful
 from runs.fleets.kubernetes_manifests import LABEL, job, name_of, secret
 
+log = logging.getLogger(__name__)
+
 CALL_LIMIT_S = 20
 PAGE = 500  # pods of a listing
 PAGES_MAX = 250
 PODS_MAX = 100_000  # of one Indexed Job: Kubernetes' own limit
 WHY_MAX = 200  # characters
-_PASSING = (429, 500, 502, 503, 504)
+# 409: somebody changed it meanwhile; 410: a page of a listing that is too old.
+_PASSING = (409, 410, 429, 500, 502, 503, 504)
+_USUAL = ("ContainerCreating", "PodInitializing")  # of a container that is starting
 
 
 def open_fleet() -> KubernetesFleet:
@@ -51,13 +56,13 @@ class KubernetesFleet:
         self._namespace = found.namespace
 
     def launch(self, order: Order) -> Launched:
-        """Make the Job, or let it have more indices where some have failed for good.
+        """Make the Job, or let it have more indices where some are over for good.
 
-        A pod that was given up is ended, and the Job itself starts another.
+        A pod that was given up is ended, and the Job itself starts another. One whose
+        agent left of itself has completed its index: before the release that is a loss.
         """
         present = self._job(order.run)
-        failed = _failed_indices(present.status) if present else 0
-        wanted = min(order.machines + failed, PODS_MAX)
+        wanted = min(order.machines + _indices_over(present), PODS_MAX)
         started = 0
         if present is None:
             with _translated("make a Job", known=409):
@@ -166,6 +171,9 @@ def _machine(pod: Any, found: KubernetesAccount) -> Machine | None:
         state = MachineState.WAITING
         said = [c for c in pod.status.conditions or () if c.type == "PodScheduled"]
         why = (said[0].message if said else "") or "awaits a node"
+    stuck = _stuck(pod)
+    if state is MachineState.STARTING and stuck:
+        state, why = MachineState.WAITING, stuck
     return Machine(
         pod.metadata.name,
         state,
@@ -175,11 +183,31 @@ def _machine(pod: Any, found: KubernetesAccount) -> Machine | None:
     )
 
 
-def _failed_indices(status: Any) -> int:
-    """How many of a Job's are over, in Kubernetes' own notation: 1,3-5,7."""
-    said = (status and status.failed_indexes) or ""
+def _stuck(pod: Any) -> str:
+    """Why a pod that has its node does not start, in Kubernetes' one word.
+
+    Reasons may be published, and its message names the image and its registry.
+    """
+    for one in pod.status.container_statuses or ():
+        waiting = one.state and one.state.waiting
+        if waiting and waiting.reason and waiting.reason not in _USUAL:
+            log.warning("pod %s: %s", pod.metadata.name, waiting.message)
+            return f"a pod does not start: {waiting.reason}"
+    return ""
+
+
+def _indices_over(job: Any) -> int:
+    """How many of a Job's have failed or completed."""
+    status = job.status if job is not None else None
+    if status is None:
+        return 0
+    return sum(map(_count, (status.failed_indexes, status.completed_indexes)))
+
+
+def _count(indices: str | None) -> int:
+    """Of Kubernetes' own notation: 1,3-5,7."""
     count = 0
-    for part in filter(None, said.split(",")):
+    for part in filter(None, (indices or "").split(",")):
         first, _, last = part.partition("-")
         count += int(last or first) - int(first) + 1
     return count

@@ -20,9 +20,11 @@ from django.views.decorators.http import (
 
 from runs import calibration, forecast, preflight
 from runs.errors import PlanError, RunsError
+from runs.fleets import usd_per_h
 from runs.forms import NESTED, NUMBERS, NewRunForm
 from runs.launch import create_run, launch, warnings_for
 from runs.models import Preset, Run
+from runs.plan import machines_of
 from shardagent.wire import Plan
 
 _FIRST = {"provider": "sim", "sandbox_count": "1000", "witness": True}
@@ -61,7 +63,7 @@ def estimate(request: HttpRequest) -> HttpResponse:
     if plan is not None:
         lacks = [str(said) for errors in form.errors.values() for said in errors]
         ctx |= {
-            "lines": forecast.lines(plan),
+            "lines": forecast.lines(plan, usd_per_h(plan.fleet, machines_of(plan))),
             "preview": forecast.preview(plan),
             "warnings": [*lacks, *_warnings(plan)],
         }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Any
 
 from django.core.cache import cache
 from django.urls import reverse
@@ -149,12 +150,52 @@ def _previous(run: Run) -> Line:
 def _machines(run: Run) -> list[Line]:
     """Kinds of machines, and what orchestration cost; of a sealed Run."""
     said = (run.summary or {}).get("fleet") or {}
-    types = ", ".join(f"{n} × {kind}" for kind, n in (said.get("types") or {}).items())
-    armed_s = said.get("launch_to_armed_s")
-    lines = [Line("Machines", types)] if types else []
-    if armed_s is not None:
-        lines.append(Line("Launch to armed", duration(armed_s)))
-    return lines
+    shared = said.get("shared_egress")
+    lines = [
+        Line("Machines", _kinds(said, "types")),
+        Line("Machines came", _came(said.get("provisioned") or {})),
+        Line("Machines in", _kinds(said, "zones") or _kinds(said, "regions")),
+        Line("Kernels", _kinds(said, "kernels")),
+        Line("Agent versions", _kinds(said, "versions")),
+        Line(
+            "Egress addresses",
+            ""
+            if shared is None
+            else f"{thousands(said.get('egress_addresses'))}; Shards that share one "
+            f"with another: {thousands(shared)}",
+        ),
+        Line("Launch to armed", _armed(said)),
+    ]
+    return [line for line in lines if line.value]
+
+
+def _kinds(said: Mapping[str, Any], name: str) -> str:
+    found = said.get(name) or {}
+    mixed = "mixed: " if name == "types" and len(found) > 1 else ""
+    shown = ", ".join(f"{thousands(n)} × {kind}" for kind, n in found.items())
+    return mixed + shown
+
+
+def _came(provisioned: Mapping[str, Any]) -> str:
+    """How many, and why not the rest."""
+    asked, granted = provisioned.get("asked"), provisioned.get("granted")
+    if asked is None or granted is None:
+        return ""
+    reasons = (provisioned.get("reasons") or {}).items()
+    whys = "".join(f"; {thousands(count)} not: {why}" for why, count in reasons)
+    return f"{thousands(granted)} of {thousands(asked)}{whys}"
+
+
+def _armed(said: Mapping[str, Any]) -> str:
+    took = said.get("launch_to_armed_s")
+    if took is None:
+        return ""
+    parts = [
+        f"{name} {duration(said[key])}"
+        for name, key in (("machines", "provision_s"), ("arming", "arm_s"))
+        if said.get(key) is not None
+    ]
+    return f"{duration(took)} ({', '.join(parts)})" if parts else duration(took)
 
 
 def _means(run: Run, plan: Plan) -> list[Line]:

@@ -54,9 +54,9 @@ def _done(
     state: str, plan: Plan, shown: Mapping[str, Any], took_s: float | None
 ) -> float | None:
     """How much of a phase is over, in per cent; None where nobody can say."""
-    progress = shown.get("progress") or {}
+    progress, fleet = shown.get("progress") or {}, shown.get("fleet") or {}
     parts = {
-        "provisioning": (progress.get("registered", 0), progress.get("hosts", 0)),
+        "provisioning": (fleet.get("granted", 0), fleet.get("hosts", 0)),
         "arming": (progress.get("armed", 0), plan.shard_count),
         "bursting": (
             progress.get("ready", 0) + progress.get("failed", 0),

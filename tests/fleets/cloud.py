@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from typing import Any
 import boto3
 
 from runs.fleets.ec2_requests import template_name
-from tests.fleets.bed import Box
+from tests.fleets.bed import Box, until
 
 REGION = "eu-west-1"
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -25,6 +27,7 @@ echo "$@" >>"$HOME/shutdown"
 kill -KILL -1
 """
 _NO_SYSTEMD = """#!/bin/sh
+echo "$@" >>"$HOME/systemd-run"
 exit 1
 """
 # Its own address of the metadata, and a place of its own for what it writes.
@@ -115,14 +118,26 @@ class Cloud:
 
 @contextmanager
 def cloud() -> Iterator[Cloud]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
+    """A process of its own: what it does for a thousand machines takes a core."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     endpoint = f"http://127.0.0.1:{port}"
     client = boto3.client("ec2", region_name=REGION, endpoint_url=endpoint, **KEYS)
     try:
+        until(lambda: _answers(port), "the stand-in of EC2", 60)
         yield Cloud(endpoint, client)
     finally:
-        server.stop()
+        server.kill()
+        server.wait(10)
+
+
+def _answers(port: int) -> bool:
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True

@@ -78,6 +78,9 @@ def test_a_machine_ends_at_its_deadline_whatever_became_of_the_site(
             lines[timer] = "export HF_LIFETIME_S=12"
             there.boot(row, "\n".join(lines), box)
             until(lambda: not box.runs(), "the deadline", 60)
+            # Asked first of systemd, which has no say in here.
+            asked = (box.home / "systemd-run").read_text()
+            assert asked == "--quiet --on-active=12s shutdown -h now\n"
             assert (box.home / "shutdown").read_text() == "-h now\n", box.console()
             site.post(f"/runs/{code}/abort")
             site.until_state(code, "sealed", timeout_s=90)

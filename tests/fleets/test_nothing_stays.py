@@ -15,10 +15,11 @@ import pytest
 from tests.embedded import Site, running
 from tests.fleets.bed import until
 from tests.fleets.cloud import Cloud, cloud
+from tests.fleets.processes import agents
 from tests.fleets.test_ec2_machines import make_plan, make_site
 
 pytestmark = [pytest.mark.fleets, pytest.mark.e2e, pytest.mark.timeout(900)]
-MACHINES = 600
+MACHINES = 300  # two batches
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,28 @@ def test_machines_that_nobody_was_told_of_are_found_by_their_tag(
             assert len(there.machines(code)) >= MACHINES
             site.post(f"/runs/{code}/abort")
             ended(site, there, code)
+
+
+def test_sandboxes_whose_machines_all_died_are_found_by_their_label(
+    tmp_path: Path, there: Cloud, wheels: Path
+) -> None:
+    plan = make_plan(sandbox_count=60, hold_s=60, sandboxes_per_shard=20)
+    with running(make_site(tmp_path, there, **environment(wheels))) as site:
+        code = site.launch(plan)
+        site.until_state(code, "arming", timeout_s=60)
+        with agents(site, there, code, tmp_path) as machines:
+            for row in there.machines(code):
+                machines.boot(row)
+            site.until_state(code, "holding", timeout_s=120)
+            for name in machines.processes:
+                machines.processes[name].kill()  # as EC2 sees it they still run
+            run = site.until_state(code, "sealed", timeout_s=120)
+        assert run["outcomes"]["unobserved"] == 60
+        assert run["end_detail"] == "no agent is left"
+        found = run["reaped"]
+        assert (found["listed"], found["destroyed"], found["left"]) == (60, 60, 0)
+        assert there.machines(code) == []
+        assert there.templates() == []
 
 
 class Deaf:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.embedded import ROOT, running
-from tests.fleets.bed import until
+from tests.embedded import running
 from tests.fleets.cloud import cloud
+from tests.fleets.processes import agents
 from tests.fleets.test_ec2_machines import make_plan, make_site
 
 pytestmark = [pytest.mark.fleets, pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -27,6 +23,7 @@ def test_a_thousand_agents_arm_and_fire_as_one(tmp_path: Path, wheels: Path) -> 
         sandboxes_per_shard=1,
         fleet={"shards_per_host": AGENTS // MACHINES},
         heartbeat_interval_s=2,
+        flush_interval_s=20,  # one machine stores what a thousand would
         hold_s=10,
         probe_interval_s=5,
         probe_timeout_s=5,
@@ -34,7 +31,6 @@ def test_a_thousand_agents_arm_and_fire_as_one(tmp_path: Path, wheels: Path) -> 
         ready_timeout_s=20,
         final_spread_s=5,
     )
-    processes: list[subprocess.Popen[bytes]] = []
     with cloud() as there:
         site = make_site(tmp_path, there, AGENT_WHEELHOUSE=str(wheels))
         site.environment_add(RUN_LEASE_S="30")
@@ -43,20 +39,13 @@ def test_a_thousand_agents_arm_and_fire_as_one(tmp_path: Path, wheels: Path) -> 
             site.until_state(code, "arming", timeout_s=60)
             rows = there.machines(code)
             assert len(rows) == MACHINES
-            (token,) = re.findall(r"AGENT_TOKEN=(\w+)", there.script(code))
-            try:
+            with agents(site, there, code, tmp_path) as machines:
                 for row in rows:
-                    processes.append(_agent(tmp_path, site.url, code, token, row))
-                run = site.until_state(code, "tearing_down", timeout_s=180)
-                for process in processes:
-                    until(lambda p=process: p.poll() is not None, "an agent", 120)
-            finally:
-                for process in processes:
-                    process.kill()
-                    process.wait(10)
-            assert [process.returncode for process in processes] == [0] * MACHINES
-            for row in rows:
-                there.ended(row)
+                    machines.boot(row)
+                site.until_state(code, "tearing_down", timeout_s=180)
+                machines.until_over(120)
+                statuses = [one.returncode for one in machines.processes.values()]
+            assert statuses == [0] * MACHINES
             run = site.until_state(code, "sealed", timeout_s=600)
     values: dict[str, Any] = {
         found["check"]: found["value"] for found in run["verdict"]["findings"]
@@ -67,27 +56,3 @@ def test_a_thousand_agents_arm_and_fire_as_one(tmp_path: Path, wheels: Path) -> 
     assert values["shared_egress"] == AGENTS
     assert run["fleet"]["launch_to_armed_s"] > 0
     assert run["fleet"]["types"] == {"t3.small": MACHINES}
-
-
-def _agent(
-    folder: Path, url: str, code: str, token: str, row: dict[str, Any]
-) -> subprocess.Popen[bytes]:
-    spool = folder / "spools" / row["InstanceId"]
-    spool.mkdir(parents=True)
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
-    facts = {"ID": row["InstanceId"], "TYPE": row["InstanceType"], "NODE": "this"}
-    with (spool / "out").open("wb") as out:
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "shardagent", "--site", url),
-                *("--run", code, "--spool", str(spool)),
-            ],
-            env={
-                **kept,
-                "PYTHONPATH": str(ROOT),
-                "HOLDFAST_AGENT_TOKEN": token,
-                **{f"HOLDFAST_MACHINE_{k}": v for k, v in facts.items()},
-            },
-            stdout=out,
-            stderr=out,
-        )

@@ -40,6 +40,19 @@ def test_a_cost_without_a_price_is_missing_and_not_zero() -> None:
     assert line("Cost", provider="local", sandbox_count=10).value == "nothing"
 
 
+def test_machines_cost_what_they_cost_an_hour_for_as_long_as_it_takes() -> None:
+    fleet = {"driver": "ec2", "over_provision_pct": 5}
+    found = forecast.lines(plan(fleet=fleet), machines_usd_per_h=2.1)
+    (hosts,) = [row for row in found if row.name == "Hosts"]
+    assert hosts.value == "100"  # a machine a Shard
+    assert hosts.formula.endswith("fleet ec2, and 5 spare")
+    (machines,) = [row for row in found if row.name == "Machines"]
+    took_s = 120 + 5 + 300 + 5 + 3 * 10 + 10 + 0.5
+    assert machines.value == f"about ${2.1 * took_s / 3_600:.2f}"
+    assert "$2.10 an hour" in machines.formula
+    assert all(row.name != "Machines" for row in forecast.lines(plan()))
+
+
 def test_the_cost_is_that_of_the_lives() -> None:
     found = forecast.estimate_usd(plan(final_spread_s=5, probe_timeout_s=10))
     lived_s = 5 + 300 + 5 + 3 * 10

@@ -65,6 +65,19 @@ def test_the_headline_is_a_sentence_with_its_number(
     assert headline.headline(run).startswith(said)
 
 
+def test_a_rehearsal_says_that_it_is_one_and_how_far_apart_shards_fired() -> None:
+    plan = {**told()["plan"], "rehearsal": True}
+    live = headline.headline(told("arming", plan=plan))
+    assert live == "A rehearsal: the fleet arms and fires, and creates nothing"
+    fired = {"rehearsed": {"shards": 9, "skew_max_ms": 12.3}}
+    invalid = {"level": "INVALID", "reasons": []}
+    run = told(plan=plan, held=None, fleet=fired, verdict=invalid)
+    said = "A rehearsal: 9 of 10 Shards fired within 12.3 ms, and created nothing"
+    assert headline.headline(run) == said
+    none = told(plan=plan, held=None, fleet={"rehearsed": {"shards": 0}})
+    assert "no Shard fired" in headline.headline(none)
+
+
 def test_a_hold_that_was_cut_is_as_long_as_it_was() -> None:
     run = told()
     run["instants"]["t_end_us"] = 14_500_000
@@ -74,6 +87,18 @@ def test_a_hold_that_was_cut_is_as_long_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("run", "state_at_us", "said"),
     [
+        (
+            told("provisioning", fleet={"hosts": 10, "granted": 7}),
+            5 * S,
+            "Waiting for 3 of 10 machines; goes on when all are granted, "
+            "or with 10 in 290 s.",
+        ),
+        (
+            told("provisioning", fleet={"hosts": 0, "granted": 0}),
+            -300 * S,
+            "Waiting for 10 of 10 machines; goes on when all are granted, "
+            "or with 10 in a moment.",
+        ),
         (
             told("arming"),
             5 * S,

@@ -71,6 +71,24 @@ def test_what_is_short_is_asked_for_again_until_the_quorum_has_to_do() -> None:
     assert run.journal.filter(body__contains='"kind":"provisioned"').exists()
 
 
+def test_machines_that_wait_or_end_say_why() -> None:
+    run = made()
+    fleet = FakeFleet(capacity=0)
+    for name, state, why in (
+        ("a", MachineState.WAITING, "0/5 nodes are available"),
+        ("b", MachineState.ENDING, "Server.SpotInstanceTermination"),
+        ("c", MachineState.STARTING, "of no interest"),
+    ):
+        fleet.machines[name] = Machine(name, state, why=why)
+    look(run, fleet)
+    assert run.fleet["granted"] == 1
+    assert run.fleet["reasons"] == {
+        "no capacity": 1,
+        "0/5 nodes are available": 1,
+        "Server.SpotInstanceTermination": 1,
+    }
+
+
 def test_below_the_quorum_the_run_fails_and_says_why() -> None:
     run = made(sandbox_count=1_000, fleet={"driver": "local", "shards_per_host": 1})
     fleet = FakeFleet(capacity=97)
@@ -93,6 +111,7 @@ def test_a_machine_that_was_given_up_is_ended_and_replaced() -> None:
     assert fleet.orders[-1].written_off == {"m1"}
     assert run.fleet["granted"] == 3
     assert run.fleet["started"] == 4
+    assert run.fleet["reasons"] == {provision.GONE: 1}
 
 
 @pytest.mark.parametrize(

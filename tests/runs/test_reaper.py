@@ -77,6 +77,14 @@ async def test_one_empty_listing_is_not_enough() -> None:
     assert provider.listings == 4
 
 
+@pytest.mark.django_db
+def test_an_engine_that_was_never_asked_for_a_machine_holds_up_nothing() -> None:
+    run = make_run_in(State.COLLECTING, plan={"fleet": {"driver": "ec2"}})
+    assert reaper.machines(run) == 0  # it is not set up: FLEETS_FILE
+    run.fleet = {"asked_at_us": 1}  # it was, when the Run was launched
+    assert reaper.machines(run) == 1
+
+
 class DeafProvider(FakeProvider):
     async def list(self, labels: Mapping[str, str]) -> list[Listed]:
         raise ProviderError(Cause.NETWORK, Origin.NETWORK, "unreachable")

@@ -1,8 +1,9 @@
 """A Kubernetes API server small enough to read: Jobs, pods, secrets, one namespace.
 
-It refuses what the API's own schema does not allow, and does at once what the Job
-controller and the scheduler do in time: pods by index, one a node where they must be
-apart, a reason where no node is left.
+It refuses what the API's own schema does not allow and what the role that we ship
+(deploy/kubernetes/rbac.yaml) does not name, and does at once what the Job controller
+and the scheduler do in time: pods by index, one a node where they must be apart, a
+reason where no node is left.
 """
 
 from __future__ import annotations
@@ -13,15 +14,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import kubernetes_validate
+import yaml
 
 VERSION = "1.37"
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy" / "kubernetes"
+_VERBS = {"POST": "create", "PATCH": "patch", "DELETE": "delete"}
 _PATH = re.compile(
     r"^/(?:api/v1|apis/batch/v1)/namespaces/fleet/(jobs|pods|secrets)(?:/([^/]+))?$"
 )
+
+
+def role() -> dict[str, set[str]]:
+    """Kind → verbs, of the role that the site is given."""
+    return {
+        kind: set(rule["verbs"])
+        for body in yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text())
+        for rule in body.get("rules", ())
+        for kind in rule["resources"]
+    }
 
 
 class Cluster:
@@ -29,6 +44,8 @@ class Cluster:
         self.nodes = nodes
         self.page_max = page_max  # a server may answer fewer than were asked for
         self.bound = 0  # pods ever made
+        self.stuck = ""  # why no container starts
+        self.allowed = role()
         self.objects: dict[str, dict[str, Any]] = {
             "jobs": {},
             "pods": {},
@@ -57,6 +74,11 @@ class Cluster:
         spec = body["spec"]
         if spec.get("completions") != spec.get("parallelism"):
             return 422, {"message": "completions of an Indexed Job follow parallelism"}
+        changed = {**job, "spec": {**job["spec"], **spec}}
+        try:
+            kubernetes_validate.validate(changed, VERSION, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            return 422, {"message": str(error.message)}
         job["spec"] |= spec
         self._pods_of(job)
         return 200, job
@@ -113,10 +135,15 @@ class Cluster:
             },
             "spec": {**template["spec"], **({"nodeName": node} if node else {})},
             "status": {
-                "phase": "Running" if node else "Pending",
+                "phase": "Running" if node and not self.stuck else "Pending",
                 "conditions": [] if node else [lacks],
             },
         }
+        if self.stuck:
+            waits = {"reason": self.stuck, "message": "registry.example/x: no"}
+            status = {"name": "agent", "image": "x", "imageID": "", "ready": False}
+            status |= {"restartCount": 0, "state": {"waiting": waits}}
+            pod["status"]["containerStatuses"] = [status]
         if self.bound == 1:  # they are alike
             kubernetes_validate.validate(pod, VERSION, strict=True)
         pods[name] = pod
@@ -159,6 +186,9 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
         def _answer(
             self, kind: str, name: str | None, body: Any, query: dict[str, str]
         ) -> tuple[int, Any]:
+            verb = _VERBS.get(self.command) or ("get" if name else "list")
+            if verb not in cluster.allowed.get(kind, ()):
+                return 403, {"message": f"holdfast cannot {verb} {kind}"}
             failing = cluster.fails.get((self.command, kind))
             if failing:
                 return failing, {"message": "as told"}

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from runs import fleets
-from runs.errors import FleetError
-from runs.fleets import Machine, MachineState, ssh
+from runs.errors import FleetError, PlanError
+from runs.fleets import ssh
 from runs.fleets.accounts import Ec2Account, SshAccount, SshHost, account
 from runs.fleets.local import LocalFleet
-from tests.runs.fleets.fake_fleet import FakeFleet
+from runs.launch import checked_plan
 from tests.runs.fleets.orders import make_order
 
 
@@ -26,6 +26,27 @@ def test_every_driver_of_ours_loads_by_its_entry_point() -> None:
         assert callable(entry.load())
     with pytest.raises(FleetError, match="no fleet driver is called 'balloon'"):
         fleets.fleet_for("balloon")
+
+
+def test_a_driver_that_an_installed_package_offers_is_found_and_may_be_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = {"provider": "sim", "sandbox_count": 10, "fleet": {"driver": "balloon"}}
+    with pytest.raises(PlanError, match="fleet.driver: 'balloon' is not known"):
+        checked_plan(plan)
+    info = tmp_path / "balloon-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: balloon\nVersion: 1.0\n"
+    )
+    entry = "[holdfast.fleets]\nballoon = balloon_fleet:open_fleet\n"
+    (info / "entry_points.txt").write_text(entry + "local = balloon_fleet:open_fleet\n")
+    (tmp_path / "balloon_fleet.py").write_text("def open_fleet():\n    return 'up'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert checked_plan(plan).fleet.driver == "balloon"
+    assert fleets.fleet_for("balloon") == "up"
+    assert isinstance(fleets.fleet_for("local"), LocalFleet)  # ours is not replaced
+    fleets.fleet_for.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -80,20 +101,3 @@ def test_a_host_out_of_reach_is_neither_named_nor_located() -> None:
     error = ConnectionRefusedError(111, "Connect call failed ('192.0.2.1', 22)")
     why = ssh._told(host("rack-7"), error)
     assert why == "a host is out of reach (Connection refused)"
-
-
-def test_a_listing_is_looked_up_at_the_drivers_pace(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fleet = FakeFleet()
-    monkeypatch.setattr(fleets, "fleet_for", lambda _: fleet)
-    assert fleets.living("fake", "r") == []
-    fleet.machines["m"] = Machine("m", MachineState.RUNNING)
-    assert len(fleets.living("fake", "r")) == 1  # nothing is never remembered
-    fleet.look_interval_s = 60
-    assert len(fleets.living("fake", "r")) == 1
-    fleet.machines.clear()
-    assert len(fleets.living("fake", "r")) == 1
-    fleets._listed.clear()
-    fleet.machines["u"] = Machine("u", MachineState.UNREACHABLE)
-    assert fleets.living("fake", "r") == []

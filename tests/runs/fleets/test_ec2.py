@@ -16,6 +16,7 @@ from botocore.stub import ANY, Stubber
 from runs.errors import FleetError
 from runs.fleets import MachineState
 from runs.fleets.accounts import Ec2Account
+from runs.fleets.base import usual
 from runs.fleets.ec2 import BATCH, Ec2Fleet
 from runs.fleets.ec2_requests import (
     BUCKET,
@@ -26,6 +27,7 @@ from runs.fleets.ec2_requests import (
     template_name,
     user_data,
 )
+from shardagent.wire import FleetSpec
 from tests.runs.fleets.orders import make_order
 
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -206,6 +208,55 @@ def test_where_no_pool_has_more_the_rest_is_refused_with_the_reason() -> None:
     assert all("no capacity" in why for why in launched.refused)
 
 
+def test_what_is_beyond_the_request_rate_waits_and_the_rest_comes() -> None:
+    fleet, stub = stubbed()
+    begin(stub)
+    for first in range(0, BUCKET, BATCH):
+        stub.add_response("create_fleet", given(BATCH, first=first))
+    with stub:
+        launched = fleet.launch(make_order(BUCKET + 3))
+    assert launched.started == BUCKET
+    assert launched.refused == {"eu-west-1: awaits the request rate of EC2": 3}
+    stub.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    "errors", [(), ("m7.huge",)], ids=["no reason", "a type nobody asked for"]
+)
+def test_an_answer_that_gets_nobody_further_is_not_asked_for_again(
+    errors: tuple[str, ...],
+) -> None:
+    fleet, stub = stubbed()
+    begin(stub)
+    told = [error("InsufficientInstanceCapacity", InstanceType=t) for t in errors]
+    stub.add_response("create_fleet", given(2, *told))
+    with stub:
+        launched = fleet.launch(make_order(5))
+    assert launched.started == 2
+    assert sum(launched.refused.values()) == 3
+
+
+def test_a_subnet_that_ec2_chose_closes_the_type_that_left_it_the_choice() -> None:
+    fleet, stub = stubbed()  # no subnets of ours
+    begin(stub)
+    no = {"InstanceType": "t3.small", "SubnetId": "subnet-of-ec2"}
+    full = error("InsufficientInstanceCapacity", **no)
+    stub.add_response("create_fleet", given(1, full))
+    stub.add_response("create_fleet", given(2, first=1), _expect_pools(1))
+    with stub:
+        assert fleet.launch(make_order(3)).started == 3
+
+
+def test_a_template_that_ec2_does_not_show_yet_is_waited_for() -> None:
+    fleet, stub = stubbed()
+    begin(stub)
+    code = "InvalidLaunchTemplateName.NotFoundException"
+    stub.add_client_error("create_fleet", code, "does not exist", 400)
+    with stub:
+        launched = fleet.launch(make_order(1))
+    assert launched.refused == {f"eu-west-1: {code}, tried again": 1}
+
+
 def test_a_quota_is_said_in_so_many_words_and_not_tried_again() -> None:
     fleet, stub = stubbed()
     begin(stub)
@@ -215,6 +266,26 @@ def test_a_quota_is_said_in_so_many_words_and_not_tried_again() -> None:
     assert launched.started == 16
     ((why, count),) = launched.refused.items()
     assert (count, "quota is reached (VcpuLimitExceeded)" in why) == (34, True)
+
+
+def test_what_one_region_may_not_start_is_asked_of_the_others() -> None:
+    clients = {r: boto3.client("ec2", region_name=r, **KEYS) for r in REGIONS}
+    stubs = {region: Stubber(client) for region, client in clients.items()}
+    fleet = Ec2Fleet(make_account(), clients.__getitem__)
+    for stub in stubs.values():
+        begin(stub)
+    here, there = (stubs[region] for region in REGIONS)
+    here.add_response("create_fleet", given(2, error("VcpuLimitExceeded")))
+    there.add_response("create_fleet", given(10, first=100))
+    there.add_response("create_launch_template", {})
+    there.add_response("create_fleet", given(8, first=200))
+    with here, there:
+        launched = fleet.launch(make_order(20))
+    assert (launched.started, launched.refused) == (20, {})
+    regions = [machine.region for machine in launched.machines]
+    assert (regions.count(REGIONS[0]), regions.count(REGIONS[1])) == (2, 18)
+    for stub in stubs.values():
+        stub.assert_no_pending_responses()
 
 
 @pytest.mark.parametrize("code", ["UnauthorizedOperation", "InvalidAMIID.NotFound"])
@@ -244,21 +315,27 @@ def test_throttling_is_waited_out_by_the_next_look() -> None:
     assert caught.value.retryable
 
 
-def test_the_same_batch_again_carries_the_same_token() -> None:
-    tokens = []
-    for _ in range(2):
+def test_the_same_batch_again_carries_the_same_token_and_no_other_does() -> None:
+    """EC2 refuses a token that comes again with another request."""
+    tokens, of_templates = [], []
+    for count in (3, 3, 4):
         fleet, stub = stubbed()
         begin(stub)
-        stub.add_response("create_fleet", given(3))
-        client = fleet._client("eu-west-1")
-        client.meta.events.register(
+        stub.add_response("create_fleet", given(count))
+        events = fleet._client("eu-west-1").meta.events
+        events.register(
             "provide-client-params.ec2.CreateFleet",
             lambda params, **_: tokens.append(params["ClientToken"]),
         )
+        events.register(
+            "provide-client-params.ec2.CreateLaunchTemplate",
+            lambda params, **_: of_templates.append(params.get("ClientToken")),
+        )
         with stub:
-            fleet.launch(make_order(3))
-    assert tokens[0] == tokens[1]  # unless the clock's minute turned in between
+            fleet.launch(make_order(count))
+    assert tokens[0] == tokens[1] != tokens[2]  # but for a turn of the clock's minute
     assert len(tokens[0]) == 64
+    assert of_templates == [None] * 3  # its wheels' address is signed anew each time
 
 
 def test_every_page_of_a_listing_is_read() -> None:
@@ -282,6 +359,7 @@ def test_spot_costs_its_share_and_an_unknown_price_is_none() -> None:
         launched = fleet.launch(make_order(2, spec={"spot": True}))
     assert all(m.spot for m in launched.machines)
     assert fleet.usd_per_h(launched.machines) == pytest.approx(0.016)
+    assert fleet.usd_per_h([usual(FleetSpec(spot=True))]) == pytest.approx(0.008)
     unknown = Ec2Fleet(make_account(usd_per_h={}), lambda _: None)
     assert unknown.usd_per_h(launched.machines) is None
 

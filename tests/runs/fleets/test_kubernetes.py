@@ -10,6 +10,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from django.core.management import get_commands
 from kubernetes import client
 
 from runs.errors import FleetError
@@ -18,9 +19,7 @@ from runs.fleets.accounts import KubernetesAccount
 from runs.fleets.kubernetes import KubernetesFleet
 from runs.fleets.kubernetes_manifests import job, secret
 from tests.runs.fleets.orders import make_order
-from tests.runs.fleets.stand_in_api import VERSION, Cluster, serving
-
-DEPLOY = Path(__file__).resolve().parents[3] / "deploy" / "kubernetes"
+from tests.runs.fleets.stand_in_api import DEPLOY, VERSION, Cluster, role, serving
 
 
 def make_account(**changes: Any) -> KubernetesAccount:
@@ -72,9 +71,28 @@ def test_a_pod_that_was_given_up_is_ended_and_one_more_comes(
     assert len(again.machines) == 3
     assert first not in {m.id for m in again.machines}
     (body,) = cluster.objects["jobs"].values()
-    body["status"] = {"failedIndexes": "0,2-3"}
-    more = fleet.launch(make_order(3))
-    assert (more.started, body["spec"]["completions"]) == (3, 6)
+    body["status"] = {"failedIndexes": "0,2-3", "completedIndexes": "1"}
+    more = fleet.launch(make_order(3))  # an agent that left of itself is missing too
+    assert (more.started, body["spec"]["completions"]) == (4, 7)
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "why"),
+    [
+        ("ContainerCreating", MachineState.STARTING, ""),
+        (
+            "ImagePullBackOff",
+            MachineState.WAITING,
+            "a pod does not start: ImagePullBackOff",
+        ),
+    ],
+)
+def test_a_pod_that_does_not_start_says_why_and_is_not_granted(
+    fleet: KubernetesFleet, cluster: Cluster, reason: str, state: MachineState, why: str
+) -> None:
+    cluster.stuck = reason
+    launched = fleet.launch(make_order(2))
+    assert {(m.state, m.why) for m in launched.machines} == {(state, why)}
 
 
 def test_nothing_is_left_of_it_and_ending_it_twice_is_no_error(
@@ -96,7 +114,9 @@ def test_every_page_of_pods_is_read(fleet: KubernetesFleet, cluster: Cluster) ->
     assert len(fleet.list("sim-0001")) == 11
 
 
-@pytest.mark.parametrize(("status", "retryable"), [(403, False), (503, True)])
+@pytest.mark.parametrize(
+    ("status", "retryable"), [(403, False), (410, True), (503, True)]
+)
 def test_a_refusal_is_told_and_an_outage_is_waited_out(
     fleet: KubernetesFleet, cluster: Cluster, status: int, *, retryable: bool
 ) -> None:
@@ -138,14 +158,56 @@ def test_what_deploys_the_site_keeps_to_the_schema(path: Path) -> None:
 
 
 def test_the_role_allows_what_the_driver_asks_and_no_more() -> None:
-    rules = {
-        kind: set(rule["verbs"])
-        for body in yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text())
-        for rule in body.get("rules", ())
-        for kind in rule["resources"]
-    }
-    assert rules == {
+    assert role() == {
         "jobs": {"create", "get", "list", "patch", "delete"},
         "pods": {"list", "delete"},
         "secrets": {"create", "delete"},
     }
+
+
+def test_what_the_role_does_not_name_is_refused(
+    fleet: KubernetesFleet, cluster: Cluster
+) -> None:
+    cluster.allowed["secrets"] = {"delete"}
+    with pytest.raises(FleetError, match="cannot create secrets") as caught:
+        fleet.launch(make_order(1))
+    assert not caught.value.retryable
+
+
+def test_what_deploys_the_site_fits_together() -> None:
+    """A schema does not know whether a name that is referred to exists."""
+    bodies = [
+        b for p in DEPLOY.glob("*.yaml") for b in yaml.safe_load_all(p.read_text())
+    ]
+    named = {(b["kind"], b["metadata"]["name"]) for b in bodies}
+    settings = next(b for b in bodies if b["metadata"]["name"] == "holdfast-settings")
+    of_fleets = Path(settings["stringData"]["FLEETS_FILE"])
+    commands = set(get_commands())
+    for body in bodies:
+        template = body.get("spec", {}).get("template")
+        if template is None:
+            continue
+        pod = template["spec"]
+        account = pod.get("serviceAccountName")
+        assert account is None or ("ServiceAccount", account) in named
+        volumes = {v["name"]: v for v in pod.get("volumes", ())}
+        for volume in volumes.values():
+            wanted = volume.get("secret", {}).get("secretName")
+            assert wanted is None or ("Secret", wanted) in named
+        for one in (*pod["containers"], *pod.get("initContainers", ())):
+            assert ("Secret", one["envFrom"][0]["secretRef"]["name"]) in named
+            assert {m["name"] for m in one.get("volumeMounts", ())} <= volumes.keys()
+            command = one.get("command", ["python", "manage.py", "prepare"])
+            assert command[:2] == ["python", "manage.py"]
+            assert command[2] in commands
+            if command[2] == "rundramatiq":  # it alone starts machines
+                assert account == "holdfast"
+                mounts = {m["mountPath"] for m in one["volumeMounts"]}
+                assert str(of_fleets.parent) in mounts
+    (bound,) = [b for b in bodies if b["kind"] == "RoleBinding"]
+    assert ("ServiceAccount", bound["subjects"][0]["name"]) in named
+    assert (bound["roleRef"]["kind"], bound["roleRef"]["name"]) in named
+    (service,) = [b for b in bodies if b["kind"] == "Service"]
+    web = next(b for b in bodies if b["metadata"]["name"] == "holdfast-web")
+    labels = web["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()

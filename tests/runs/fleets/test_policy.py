@@ -11,6 +11,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from runs.fleets.ec2_requests import TAG, fleet_request
+from tests.runs.fleets.orders import make_order
+
 ROOT = Path(__file__).resolve().parents[3]
 POLICY = json.loads((ROOT / "docs" / "ec2-policy.json").read_text())
 CALLS = (
@@ -41,6 +44,24 @@ def test_every_call_of_the_driver_is_allowed_and_no_other() -> None:
     asked = {"ec2:" + "".join(w.title() for w in call.split("_")) for call in called}
     # An instant fleet starts its machines, and tags them, in the caller's name.
     assert actions() == asked | {"ec2:RunInstances", "ec2:CreateTags"}
+
+
+def test_a_machine_is_started_only_with_our_tag() -> None:
+    """And what is started by the requests that we make carries it."""
+    for statement in POLICY["Statement"]:
+        said = statement["Resource"]
+        kinds = {
+            r.rpartition(":")[2] for r in ([said] if isinstance(said, str) else said)
+        }
+        if "ec2:RunInstances" in statement["Action"] and "instance/*" in kinds:
+            assert statement["Condition"]["StringLike"] == {
+                "aws:RequestTag/holdfast-run": "*"
+            }
+            assert kinds == {"fleet/*", "instance/*"}
+    request = fleet_request(make_order(1), [("t3.small", "")], 1)
+    tagged = {s["ResourceType"]: s["Tags"] for s in request["TagSpecifications"]}
+    for kind in ("fleet", "instance"):
+        assert {"Key": TAG, "Value": "sim-0001"} in tagged[kind]
 
 
 def test_what_ends_something_is_bound_to_our_tag() -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from runs import fleets
 from runs.models import Preset, Run
 from runs.preflight import Preflight, Step
 from runs.views import new_run
@@ -37,8 +40,29 @@ def test_what_cannot_be_estimated_says_why(operator: Client) -> None:
     assert "No estimate yet: sandbox count" in said
 
 
+def test_a_fleet_is_chosen_and_what_it_costs_is_told_beforehand(
+    operator: Client, tmp_path: Path, settings: Any
+) -> None:
+    region = {"image": "ami-1", "machine_types": ["t3.small"]}
+    prices = {"usd_per_h": {"t3.small": 0.02}, "spot_share": 0.5}
+    said = {"ec2": {"regions": {"eu-west-1": region}, **prices}}
+    (tmp_path / "fleets.json").write_text(json.dumps(said))
+    settings.FLEETS_FILE = str(tmp_path / "fleets.json")
+    fleets.fleet_for.cache_clear()
+    asked = "provider=sim&sandbox_count=1000&fleet_driver=ec2&fleet_spot=on"
+    page = f"{PAGE}/estimate?{asked}&fleet_over_provision_pct=20"
+    found = body(operator, page)
+    assert "⌈10 / 1⌉, fleet ec2, and 2 spare" in found
+    assert "$0.12 an hour" in found
+    settings.FLEETS_FILE = ""
+    fleets.fleet_for.cache_clear()
+    assert "an hour" not in body(operator, page)  # where it is not set up
+
+
 def test_an_earlier_run_is_cloned(operator: Client, make_run: MakeRun) -> None:
-    run = make_run(plan={"hold_s": 33, "ready_command": ["node", "-e", "1 + 1"]})
+    fleet = {"driver": "ec2", "over_provision_pct": 5, "spot": True}
+    changes = {"hold_s": 33, "ready_command": ["node", "-e", "1 + 1"], "fleet": fleet}
+    run = make_run(plan=changes)
     said = body(operator, f"{PAGE}?clone=alpha-1")
     assert 'name="hold_s" value="33"' in said
     assert "node -e &#x27;1 + 1&#x27;" in said
@@ -47,7 +71,8 @@ def test_an_earlier_run_is_cloned(operator: Client, make_run: MakeRun) -> None:
     assert form.is_valid(), form.errors
     again = form.plan
     assert again is not None
-    for name in ("load", "hold_s", "spec", "world", "ready_command", "target"):
+    names = ("load", "hold_s", "spec", "world", "ready_command", "target", "fleet")
+    for name in names:
         assert again.model_dump(mode="json")[name] == run.plan[name], name
     assert 'href="/runs/new?clone=alpha-1"' in body(operator, "/runs/alpha-1")
 

@@ -266,6 +266,36 @@ def test_every_number_leads_to_its_definition_and_its_rows(
         assert operator.get(html.unescape(address)).status_code == 200, address
 
 
+def test_the_provenance_card_says_what_carried_the_run(
+    operator: Client, make_run: MakeRun
+) -> None:
+    run = make_run()
+    fleet = {
+        "types": {"c5.large": 1, "t3.small": 9},
+        "zones": {"eu-west-1a": 10},
+        "kernels": {"6.1.0": 10},
+        "versions": {"0.1.0": 10},
+        "egress_addresses": 4,
+        "shared_egress": 7,
+        "provisioned": {"asked": 12, "granted": 10, "reasons": {"no capacity": 2}},
+        "provision_s": 4,
+        "arm_s": 8,
+        "launch_to_armed_s": 12,
+    }
+    Run.objects.filter(pk=run.pk).update(summary={**run.summary, "fleet": fleet})
+    said = body(operator, "/runs/alpha-1")
+    for text in (
+        "mixed: 1 × c5.large, 9 × t3.small",
+        "10 of 12; 2 not: no capacity",
+        "10 × eu-west-1a",
+        "10 × 6.1.0",
+        "10 × 0.1.0",
+        "4; Shards that share one with another: 7",
+        "12 s (machines 4 s, arming 8 s)",
+    ):
+        assert text in said
+
+
 def test_the_provenance_card_says_what_is_missing_and_why(
     operator: Client, make_run: MakeRun
 ) -> None:

@@ -33,6 +33,18 @@ def test_a_shard_shows_its_sandboxes_and_its_log(
     assert "429 Too Many Requests" in said
 
 
+def test_an_attempt_says_what_carried_it(operator: Client, make_run: MakeRun) -> None:
+    run = make_run(published_at=timezone.now())
+    machine = {"type": "t3.small", "zone": "eu-west-1a", "kernel": "6.1.0"}
+    facts = {"hostname": "vm", "version": "0.1.0", "egress": "203.0.113.9"}
+    run.hosts.update(facts={**facts, "machine": machine})
+    said = body(operator, PAGE)
+    assert "(t3.small, eu-west-1a, kernel 6.1.0, agent 0.1.0, from 203.0.113.9)" in said
+    said = body(Client(), PAGE)
+    assert "(t3.small, eu-west-1a, kernel 6.1.0, agent 0.1.0)" in said
+    assert "203.0.113.9" not in said
+
+
 def test_next_with_errors_skips_clean_shards(
     operator: Client, make_run: MakeRun
 ) -> None:
