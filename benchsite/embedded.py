@@ -10,31 +10,25 @@ import contextlib
 import fcntl
 import logging
 import os
-import resource
 import shutil
 import socket
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
-from benchsite import keep
+from benchsite import keep, web
 from benchsite.children import Child
 from runs.errors import ServiceError
-
-if TYPE_CHECKING:
-    from benchsite.web import Server
 
 log = logging.getLogger(__name__)
 
 STOP_WORKERS_S = 3.0
 AGENTS_LEAVE_S = 2.0
-CONNECTIONS_MAX = 12_000  # agents keep theirs open between heartbeats
-_BODY_BYTES_MAX = 8 * 1024 * 1024
 
 
 class Installation:
@@ -45,7 +39,7 @@ class Installation:
         self._any_port = any_port
         self._lock: IO[str] | None = None
         self._children: list[Child] = []
-        self._server: Server | None = None
+        self._server: web.Server | None = None
         self._worker: Any = None
 
     @property
@@ -62,7 +56,6 @@ class Installation:
 
     def _start(self) -> None:
         self._take_data()
-        _allow_open_files()
         listening = self._listen()
         if settings.S3_EMBEDDED:
             self._children.append(_object_store(settings.DATA))
@@ -74,7 +67,7 @@ class Installation:
         from runs import supervise
 
         supervise.listen_again()
-        self._serve(listening)
+        self._server = web.serve(listening)
         self._worker = start_workers(settings.WORKER_THREADS)
 
     def mind(self) -> None:
@@ -118,38 +111,21 @@ class Installation:
         (settings.DATA / "up.pid").write_text(str(os.getpid()))
 
     def _listen(self) -> socket.socket:
-        listening = socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((settings.LISTEN, self.port))
+            listening = web.listen(self.port)
         except OSError as error:
             if not self._any_port:
                 raise ServiceError(
                     f"port {self.port} cannot be used ({error.strerror}); "
                     "choose another with PORT=…"
                 ) from None
-            listening.bind((settings.LISTEN, 0))
-        listening.listen(1024)
+            listening = web.listen(0)
         self.port = int(listening.getsockname()[1])
         if self._any_port:  # a temporary site: its address is known only now
             url = f"http://127.0.0.1:{self.port}"
             settings.SITE_URL = settings.AGENT_SITE_URL = url
         (settings.DATA / "up.port").write_text(str(self.port))
         return listening
-
-    def _serve(self, listening: socket.socket) -> None:
-        from benchsite.web import Server
-        from benchsite.wsgi import application
-
-        self._server = Server(
-            application,
-            listening,
-            threads=settings.WEB_THREADS,
-            max_request_body_size=_BODY_BYTES_MAX,
-            connection_limit=CONNECTIONS_MAX,
-            channel_timeout=120,
-        )
-        self._server.start()
 
 
 def prepare() -> None:
@@ -175,12 +151,6 @@ def start_workers(threads: int) -> Any:
     worker = dramatiq.Worker(dramatiq.get_broker(), worker_threads=threads)
     worker.start()
     return worker
-
-
-def _allow_open_files() -> None:
-    """As many as the system lets us: each agent has a connection open."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def is_up(data: Path) -> bool:

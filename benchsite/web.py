@@ -8,6 +8,7 @@ something happens, or a request is under way, are asked.
 
 from __future__ import annotations
 
+import resource
 import select
 import socket
 import threading
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from waitress.server import create_server
 from waitress.wasyncore import readwrite
 
@@ -22,6 +24,41 @@ SWEEP_S = 1.0  # all are asked so often: waitress closes idle ones without telli
 READ, WRITE = select.EPOLLIN | select.EPOLLPRI, select.EPOLLOUT
 CLOSE_S = 1.0
 EVENTS_MAX = 1_024  # looked at in a turn
+CONNECTIONS_MAX = 12_000  # agents keep theirs open between heartbeats
+BODY_BYTES_MAX = 8 * 1024 * 1024
+SILENT_S = 120  # a connection on which nobody says anything is closed
+BACKLOG = 1_024
+
+
+def listen(port: int) -> socket.socket:
+    """The site's socket; OSError where the port cannot be had. Port 0: any."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.LISTEN, port))
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+def serve(listening: socket.socket) -> Server:
+    """The site on this socket, until it is closed."""
+    from benchsite.wsgi import application
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    server = Server(
+        application,
+        listening,
+        threads=settings.WEB_THREADS,
+        max_request_body_size=BODY_BYTES_MAX,
+        connection_limit=CONNECTIONS_MAX,
+        channel_timeout=SILENT_S,
+    )
+    server.start()
+    return server
 
 
 class Server:
