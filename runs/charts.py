@@ -487,6 +487,8 @@ def _merged(layouts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for layout in layouts:
         for name, value in layout.items():
             known = found.get(name)
-            both = isinstance(known, dict) and isinstance(value, dict)
-            found[name] = {**known, **value} if both else value
+            if isinstance(known, dict) and isinstance(value, dict):
+                found[name] = {**known, **value}
+            else:
+                found[name] = value
     return found
