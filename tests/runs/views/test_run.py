@@ -38,6 +38,17 @@ def test_a_sealed_run_says_what_was_held(operator: Client, make_run: MakeRun) ->
     assert "not reached" in said  # time to 100 %
 
 
+def test_the_parts_of_the_page_are_listed_on_top(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()
+    said = body(operator, "/runs/alpha-1")
+    jump = said.partition('aria-label="On this page">')[2].partition("</nav>")[0]
+    parts = re.findall(r'href="#(\w+)"', jump)
+    assert {"curve", "latency", "verdict", "shards"} <= set(parts)
+    assert all(f'<h2 id="{part}"' in said for part in parts)
+
+
 def test_suspect_stands_with_the_number(operator: Client, make_run: MakeRun) -> None:
     make_run(level="SUSPECT")
     said = body(operator, "/runs/alpha-1")
