@@ -157,8 +157,8 @@ def agents_context(
 
 def _unread(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> int:
     """Failures and deaths that agents have told of and whose record is not here yet."""
-    told = sum(row[name] for row in rows for name in _ENDED)
-    known = sum(row["count"] for row in record.get("causes") or ())
+    told: int = sum(row[name] for row in rows for name in _ENDED)
+    known: int = sum(row["count"] for row in record.get("causes") or ())
     return max(0, told - known)
 
 
