@@ -148,6 +148,13 @@ def _database(url: str) -> dict[str, object]:
 
 DATABASE_URL = env.text("DATABASE_URL", f"sqlite://{DATA}/site.sqlite3")
 DATABASES = {"default": _database(DATABASE_URL)}
+# What pages share within a process; of 1,000 Shards an entry is some 100 KB at most.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 1_000},
+    }
+}
 
 # --- ClickHouse, object storage, broker -------------------------------------------
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Literal
 
+from django.core.cache import cache
+
 from runs import lifecycle
 from runs.clickhouse import causes as causes_query
 from runs.clickhouse import curves, distribution, logs, sandbox_rows
@@ -25,6 +27,7 @@ from shardagent.wire import Plan
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 HEALTH_RECENT_S = 20
 SHARD_SANDBOXES_MAX = 10_000
+SEALED_KEPT_S = 3_600  # of what a page asks for several times and does not change
 MEDIAN_BINS = 120
 MEDIAN_STEP_LEAST_US = 5_000_000  # agents tell of themselves no more often
 
@@ -403,7 +406,14 @@ def _level(run: Run, levels: dict[str, str], index: int) -> str | None:
 
 def _shift(run: Run, shard: int) -> int:
     """The Shard's clock offset, by its best sample: for showing, not for judging."""
-    return shards_query.shift(run.code, shard)
+    if run.state != State.SEALED:
+        return shards_query.shift(run.code, shard)
+    key = f"shift:{run.code}:{run.sealed_at_us}:{shard}"
+    kept: int | None = cache.get(key)
+    if kept is None:
+        kept = shards_query.shift(run.code, shard)
+        cache.set(key, kept, SEALED_KEPT_S)
+    return kept
 
 
 def _since(at_us: int | None, shift: int, t0_us: int | None) -> int | None:

@@ -150,8 +150,16 @@ def agents_context(
         "oldest_s": None if oldest is None else max(0.0, (now - oldest) / 1e6),
         "dropped": sum(row["events_dropped"] for row in rows),
         "fleet": shown["fleet"],
-        "record": _record(found),
+        "record": (record := _record(found)),
+        "unread": _unread(rows, record or {}),
     }
+
+
+def _unread(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> int:
+    """Failures and deaths that agents have told of and whose record is not here yet."""
+    told: int = sum(row[name] for row in rows for name in _ENDED)
+    known: int = sum(row["count"] for row in record.get("causes") or ())
+    return max(0, told - known)
 
 
 def _record(found: Run) -> dict[str, Any] | None:

@@ -130,7 +130,7 @@ def _header_context(found: Run, index: int) -> dict[str, Any]:
     attempts = found.attempts.filter(shard=index).select_related("host")
     ctx: dict[str, Any] = {"attempts": attempts.order_by("number")}
     try:
-        row = next(iter(results.shards(found, index)), None)
+        row = _shard_row(found, index)
         known = _troubled_shards(found)
     except QueryError:
         return ctx | {"unread": True, "neighbours": {}}
@@ -273,6 +273,17 @@ def _log_text(
             return
         page = _log_page(found, index, query, page["next"], DOWNLOAD_PAGE)
     yield f"… cut after {DOWNLOAD_PAGES_MAX * DOWNLOAD_PAGE:,} lines\n"
+
+
+def _shard_row(found: Run, index: int) -> dict[str, Any] | None:
+    """What came of the Shard; of a sealed Run it does not change."""
+    key = f"shard:{found.code}:{found.sealed_at_us}:{index}"
+    row: dict[str, Any] | None = cache.get(key)
+    if row is None:
+        row = next(iter(results.shards(found, index)), None)
+        if found.state == State.SEALED:
+            cache.set(key, row, SEALED_KEPT_S)
+    return row
 
 
 def _troubled_shards(found: Run) -> list[int]:

@@ -91,9 +91,11 @@ export async function draw(place) {
 async function show(place, width = 0) {
   const { data, layout } = themed(structuredClone(figures.get(place)));
   if (width) layout.width = width;
-  else if (window.innerWidth < 640) {
+  else layout.autosize = true; // as wide as its place, also after it was printed
+  if (!width && window.innerWidth < 640) {
     layout.margin = { ...layout.margin, l: 44, r: 8 };
-    layout.height = Math.min(layout.height ?? 300, 300);
+    const named = data.filter((trace) => trace.showlegend !== false).length; // one below the other
+    layout.height = Math.min(layout.height ?? 300, 300) + (named > 3 ? 18 * named : 0);
   }
   nameWhereThereIsRoom(width || place.clientWidth, data, layout);
   await window.Plotly.react(place, data, layout, CONFIG);

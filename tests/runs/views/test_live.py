@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
 from runs import lifecycle
@@ -96,6 +97,33 @@ def test_the_live_page_stands_while_clickhouse_is_away(
     make_run(state="holding")
     assert "cannot be read now" in operator.get(LIVE).json()["agents"]
     assert operator.get("/runs/alpha-1").status_code == 200
+
+
+def test_failures_that_are_not_read_yet_are_said(
+    operator: Client, make_run: MakeRun, record: ModuleType
+) -> None:
+    run = make_run(state="holding")
+    hear(run, 2, alive=60, ready=60, failed=40)
+    record.causes = lambda *_: []  # type: ignore[attr-defined]
+    agents = operator.get(LIVE).json()["agents"]
+    assert "40 failed or died by the last heartbeats" in agents
+    assert "None so far" not in agents
+    cause = {"outcome": "failed", "cause": "quota", "origin": "provider", "count": 38}
+    cause |= {"message": "", "shard": 2, "sandbox": 200}
+    record.causes = lambda *_: [cause]  # type: ignore[attr-defined]
+    cache.clear()
+    assert "2 more failed or died" in operator.get(LIVE).json()["agents"]
+
+
+def test_an_abort_is_asked_for_once(operator: Client, make_run: MakeRun) -> None:
+    make_run(state="holding")
+    assert operator.get(LIVE).json()["abortable"]
+    Run.objects.update(end_reason="aborted")
+    cache.clear()
+    assert not operator.get(LIVE).json()["abortable"]
+    page = operator.get("/runs/alpha-1").content.decode()
+    assert "data-abort hidden" in page
+    assert "not known yet" in page  # what only a sealed Run knows
 
 
 def test_strangers_see_nothing_live(
