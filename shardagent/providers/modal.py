@@ -1,8 +1,9 @@
 """Modal through its own SDK: there is no REST.
 
-The SDK speaks gRPC, in an agent on the agent's own loop (modal_loop.py). Its retries of the control plane
-are pinned off (no public switch; a test sees that one refusal is one request); those of
-the command router, which carries commands, cannot be (docs/providers.md).
+The SDK speaks gRPC, in an agent on the agent's own loop (modal_loop.py). Its retries of
+the control plane are pinned off (no public switch; a test sees that one refusal is one
+request); those of the command router, which carries commands, cannot be
+(docs/providers.md).
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ import os
 import threading
 from typing import Any
 
+_SET = ("_thread", "_loop", "_owner_pid", "_stopping")
+
 
 class Stay:
     """Of one adapter; the last to leave gives the loop back."""
@@ -22,7 +24,7 @@ class Stay:
     _guests = 0  # of all adapters of this process
 
     def __init__(self) -> None:
-        self._stays = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self) -> bool:
         """Whether the SDK works on the running loop from here on.
@@ -30,12 +32,14 @@ class Stay:
         Only that of the main thread, where an agent has its one loop: elsewhere (a
         site's threads) loops come and go, and the SDK keeps to its thread.
         """
-        if self._stays:
+        if self._loop is not None:
             return True
         main = threading.main_thread()
         if threading.current_thread() is not main:
             return False
         sdk, loop = _synchronizer(), asyncio.get_running_loop()
+        if not all(hasattr(sdk, name) for name in _SET):  # another version
+            return False
         ours = sdk._thread is main
         if sdk._loop is not None and not ours:  # its thread has begun already
             return False
@@ -46,18 +50,19 @@ class Stay:
             sdk._thread, sdk._loop = main, loop
             sdk._owner_pid, sdk._stopping = os.getpid(), asyncio.Event()
         Stay._guests += 1
-        self._stays = True
+        self._loop = loop
         return True
 
     def leave(self) -> None:
         """Idempotent."""
-        if not self._stays:
+        stayed, self._loop = self._loop, None
+        sdk = _synchronizer() if stayed is not None else None
+        if sdk is None or sdk._loop is not stayed:  # others may be on the next one
             return
-        self._stays = False
         Stay._guests -= 1
-        sdk = _synchronizer()
-        if Stay._guests == 0 and sdk._thread is threading.main_thread():
-            sdk._thread = sdk._loop = sdk._owner_pid = sdk._stopping = None
+        if Stay._guests == 0:
+            for name in _SET:
+                setattr(sdk, name, None)
 
 
 def _synchronizer() -> Any:
