@@ -120,8 +120,7 @@ def main() -> None:
     parser.add_argument("--sandboxes", type=int, default=2_500)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    gc.freeze()
-    gc.set_threshold(200_000, 50, 100)  # as the world's process has it
+    gc.disable()  # as the world's process does
     rounds = [asyncio.run(_round(arguments.sandboxes)) for _ in range(arguments.rounds)]
     best = {verb: min(each[verb] for each in rounds) for verb in rounds[0]}
     print(json.dumps({verb: round(us, 1) for verb, us in best.items()}))

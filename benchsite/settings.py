@@ -34,7 +34,7 @@ ALLOWED_HOSTS = [
     ).split(",")
 ]
 CSRF_TRUSTED_ORIGINS = [SITE_URL]
-WEB_THREADS = env.integer("WEB_THREADS", 8, least=1, most=256)
+WEB_THREADS = env.integer("WEB_THREADS", 32, least=1, most=256)
 WORKER_THREADS = env.integer("WORKER_THREADS", 4, least=1, most=64)
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SITE_URL.startswith("https://")

@@ -2,8 +2,8 @@
 
 Its own loop asks every open connection at every turn what it waits for; with thousands
 of agents, each of which keeps its connection between two heartbeats, that is nearly all
-that the site does. Here the system remembers (epoll): only connections on which
-something happens, or a request is under way, are asked.
+that the site does. Here the system remembers (epoll): a connection is asked after
+something happened on it, or a thread that serves it says that there is something to do.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.wasyncore import readwrite
 
@@ -72,6 +74,8 @@ class Server:
         self._server = create_server(
             application, sockets=[listening], map=self._sockets, ident=None, **options
         )
+        self._server.channel_class = _Channel
+        self._server.pull_trigger = self._pull_trigger
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
@@ -90,9 +94,27 @@ class Server:
         if not workers.threads:  # else one may still write to what is open
             self._sockets.close()
 
+    def _pull_trigger(self) -> None:
+        """Wake the loop; in a thread that serves a connection, on its behalf."""
+        channel = getattr(_serving, "channel", None)
+        if channel is not None:
+            self._sockets.told.append(channel._fileno)
+        self._server.trigger.pull_trigger()
+
     def _run(self) -> None:
         while not self._closing:
             self._sockets.turn(SWEEP_S)
+
+
+_serving = threading.local()
+
+
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection that is known while it is served."""
+
+    def service(self) -> None:
+        _serving.channel = self
+        super().service()
 
 
 class _Sockets(dict[int, Any]):
@@ -100,9 +122,10 @@ class _Sockets(dict[int, Any]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.told: deque[int | None] = deque()  # by threads: ask these again
         self._epoll = select.epoll()
         self._watched: dict[int, int] = {}  # what each waits for, as the system has it
-        self._stirring: set[int] = set()  # what may wait for something else by now
+        self._stirring: set[int] = set()  # may wait for something else by now
         self._sweep_at = 0.0
 
     def __setitem__(self, fd: int, what: Any) -> None:
@@ -125,6 +148,10 @@ class _Sockets(dict[int, Any]):
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_S
             self._stirring.update(self)
+        while self.told:
+            fd = self.told.popleft()
+            if fd is not None:  # else it is closed
+                self._stirring.add(fd)
         for fd in list(self._stirring):
             self._ask(fd)
         for fd, happened in self._epoll.poll(timeout_s, EVENTS_MAX):
@@ -139,17 +166,15 @@ class _Sockets(dict[int, Any]):
 
     def _ask(self, fd: int) -> None:
         what = self.get(fd)
+        if what is None or isinstance(what, HTTPChannel):  # who else is there may
+            self._stirring.discard(fd)  # change its mind at any time
         if what is None:
-            self._stirring.discard(fd)
             return
-        # First whether a request is under way, which a thread may end meanwhile.
-        idle = not getattr(what, "requests", True)
         reads, writes = what.readable(), what.writable() and not what.accepting
         if reads or writes:
             self._watch(fd, (READ if reads else 0) | (WRITE if writes else 0))
-            if idle and not writes:
-                self._stirring.discard(fd)
-        # Else it stays watched as it was: most have their answer before they say more.
+        # Else it is being served, and stays watched as it was: most have their answer
+        # before they say more.
 
     def _watch(self, fd: int, wanted: int) -> None:
         known = self._watched.get(fd, 0)
