@@ -32,8 +32,9 @@ demo: .venv/.site
 up: .venv/.site
 	@$(PY) manage.py up
 
+# In the order of the files: Runs, which mostly wait, are not left to the end.
 test: .venv/.dev apt
-	@$(PY) -m pytest -q -n 3 --dist loadfile
+	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 # Every fault in every phase it can strike; writes docs/reliability.md. Half an hour.
 faults: .venv/.dev
@@ -56,6 +57,7 @@ SEEDS ?= 20
 LARGE ?= 3
 conformance: .venv/.dev
 	@$(PY) -m pytest -q -m conformance
+	@SHARD_EXAMPLES=3000 $(PY) -m pytest -q --timeout=0 tests/shardagent/test_shard.py
 	@JUDGEMENT_EXAMPLES=500 $(PY) -m pytest -q --timeout=0 tests/runs/clickhouse/test_judgement.py
 	@$(PY) manage.py certify --first 1 --seeds $(SEEDS) --sandboxes 1000
 	@$(PY) manage.py certify --first 1 --seeds $(LARGE) --sandboxes 10000

@@ -1,6 +1,8 @@
 """Heartbeats of thousands of agents against one site process, load included.
 
     python -m bench.control_plane [--agents N] [--interval S] [--seconds S]
+        [--web N]   N processes of `manage.py web` instead of one embedded site; the
+                    database is DATABASE_URL's, as for every other command
 
 Every agent has a connection and a Shard of its own, and says a heartbeat at each
 interval, as agents do in a hold. Prints JSON: P50, P99 and the largest answer time in
@@ -14,7 +16,6 @@ import argparse
 import asyncio
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -49,41 +50,55 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=2_000)
     parser.add_argument("--interval", type=float, default=5)
     parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--web", type=int, default=0)
     parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--heard", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.prepare:
         _prepare(arguments.prepare, arguments.agents, arguments.interval)
+        return
+    if arguments.heard:
+        _tell_heard()
         return
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as scratch:
         print(json.dumps(_measured(Path(scratch), arguments)))
 
 
 def _measured(data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    port = free_port()
-    own = {"DATA": str(data), "PORT": str(port), "LOG_LEVEL": "ERROR"}
-    environment = {**os.environ, **own}
-    again = [sys.executable, "-m", "bench.control_plane", "--prepare", str(data)]
+    ports = [free_port() for _ in range(max(1, arguments.web))]
+    environments = [
+        {**os.environ, "DATA": str(data), "PORT": str(port), "LOG_LEVEL": "ERROR"}
+        for port in ports
+    ]
     sizes = ["--agents", str(arguments.agents), "--interval", str(arguments.interval)]
-    subprocess.run([*again, *sizes], env=environment, cwd=ROOT, check=True)
-    site = subprocess.Popen(
-        [sys.executable, "manage.py", "up"],
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    _again(environments[0], "--prepare", str(data), *sizes)
+    sites = [
+        subprocess.Popen(
+            [sys.executable, "manage.py", "web" if arguments.web else "up"],
+            env=environment,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for environment in environments
+    ]
     try:
         tokens = json.loads((data / "tokens.json").read_text())
-        load, took_s, cpu_s = asyncio.run(_driven(site.pid, port, tokens, arguments))
+        pids = [site.pid for site in sites]
+        load, took_s, cpu_s = asyncio.run(_driven(pids, ports, tokens, arguments))
     finally:
-        site.terminate()
-        site.wait(30)
+        for site in sites:
+            site.terminate()
+        for site in sites:
+            site.wait(30)
     beats = len(load.answers_ms)
-    behind = _behind(data, load)
+    heard = json.loads(_again(environments[0], "--heard"))
     quantiles = np.quantile(load.answers_ms, [0.5, 0.99]) if beats else [0.0, 0.0]
     return {
         "agents": arguments.agents,
         "interval_s": arguments.interval,
+        "web": arguments.web,
+        "database": os.environ.get("DATABASE_URL", "sqlite").partition(":")[0],
         "seconds": round(took_s, 1),
         "heartbeats": beats,
         "per_s": round(beats / took_s, 1),
@@ -94,17 +109,38 @@ def _measured(data: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "max_ms": round(max(load.answers_ms, default=0.0), 1),
         "site_cpu_ms_per_beat": round(cpu_s * 1e3 / max(beats, 1), 3),
         "site_cpu_pct": round(100 * cpu_s / took_s, 1),
-        "not_recorded": behind,
+        "not_recorded": _behind(heard, load),
     }
 
 
-def _prepare(data: Path, agents: int, interval_s: float) -> None:
-    """A Run in its hold, as the site's own tables have it, before the site starts."""
+def _again(environment: dict[str, str], *words: str) -> str:
+    """This program once more, as one that knows the database."""
+    again = [sys.executable, "-m", "bench.control_plane", *words]
+    done = subprocess.run(
+        again, env=environment, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
+
+
+def _django() -> None:
     sys.path.insert(0, str(ROOT))
     os.environ["DJANGO_SETTINGS_MODULE"] = "benchsite.settings"
     import django
 
     django.setup()
+
+
+def _tell_heard() -> None:
+    _django()
+    from runs.models import Attempt
+
+    rows = Attempt.objects.filter(run__code=CODE)
+    print(json.dumps(dict(rows.values_list("shard", "heard_at_us"))))
+
+
+def _prepare(data: Path, agents: int, interval_s: float) -> None:
+    """A Run in its hold, as the site's own tables have it, before the site starts."""
+    _django()
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0, interactive=False)
@@ -113,6 +149,7 @@ def _prepare(data: Path, agents: int, interval_s: float) -> None:
     from runs.models import Attempt, Host, Run, State
     from shardagent.wire import Plan
 
+    Run.objects.filter(code=CODE).delete()  # of an earlier measurement
     clock = RunClock.start()
     now = clock.now_us()
     plan = Plan(
@@ -150,22 +187,29 @@ def _prepare(data: Path, agents: int, interval_s: float) -> None:
 
 
 async def _driven(
-    pid: int, port: int, tokens: list[str], arguments: argparse.Namespace
+    pids: list[int], ports: list[int], tokens: list[str], arguments: argparse.Namespace
 ) -> tuple[Load, float, float]:
-    await _until_up(port)
+    for port in ports:
+        await _until_up(port)
     load = Load()
     interval_s = arguments.interval
     begins = time.monotonic() + 2.0
     ends = begins + arguments.seconds
     agents = [
-        Agent(load, port, index, token, begins + index * interval_s / len(tokens))
+        Agent(
+            load,
+            ports[index % len(ports)],
+            index,
+            token,
+            begins + index * interval_s / len(tokens),
+        )
         for index, token in enumerate(tokens)
     ]
     running = asyncio.gather(*(_spaced(agent, interval_s, ends) for agent in agents))
     await asyncio.sleep(begins - time.monotonic())
-    before = _cpu_s(pid)
+    before = sum(map(_cpu_s, pids))
     await running
-    return load, time.monotonic() - begins, _cpu_s(pid) - before
+    return load, time.monotonic() - begins, sum(map(_cpu_s, pids)) - before
 
 
 async def _spaced(agent: Agent, interval_s: float, ends: float) -> None:
@@ -260,12 +304,10 @@ def _request(index: int, t1_us: int) -> dict[str, Any]:
     }
 
 
-def _behind(data: Path, load: Load) -> int:
+def _behind(heard: dict[str, int], load: Load) -> int:
     """Agents whose last answered heartbeat is not in the database."""
-    with sqlite3.connect(data / "site.sqlite3") as database:
-        rows = dict(database.execute("SELECT shard, heard_at_us FROM runs_attempt"))
     late = 1_000_000  # the Run's clock began at this host's wall time
-    return sum(1 for index, t1 in load.last_us.items() if rows[index] < t1 - late)
+    return sum(1 for index, t1 in load.last_us.items() if heard[str(index)] < t1 - late)
 
 
 def _cpu_s(pid: int) -> float:

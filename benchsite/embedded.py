@@ -13,7 +13,6 @@ import os
 import shutil
 import socket
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +21,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
 
-from benchsite import keep
+from benchsite import keep, web
 from benchsite.children import Child
 from runs.errors import ServiceError
 
@@ -30,8 +29,6 @@ log = logging.getLogger(__name__)
 
 STOP_WORKERS_S = 3.0
 AGENTS_LEAVE_S = 2.0
-CONNECTIONS_MAX = 12_000  # agents keep theirs open between heartbeats
-_BODY_BYTES_MAX = 8 * 1024 * 1024
 
 
 class Installation:
@@ -42,7 +39,7 @@ class Installation:
         self._any_port = any_port
         self._lock: IO[str] | None = None
         self._children: list[Child] = []
-        self._server: Any = None
+        self._server: web.Server | None = None
         self._worker: Any = None
 
     @property
@@ -70,7 +67,7 @@ class Installation:
         from runs import supervise
 
         supervise.listen_again()
-        self._serve(listening)
+        self._server = web.serve(listening)
         self._worker = start_workers(settings.WORKER_THREADS)
 
     def mind(self) -> None:
@@ -114,18 +111,15 @@ class Installation:
         (settings.DATA / "up.pid").write_text(str(os.getpid()))
 
     def _listen(self) -> socket.socket:
-        listening = socket.socket()
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((settings.LISTEN, self.port))
+            listening = web.listen(self.port)
         except OSError as error:
             if not self._any_port:
                 raise ServiceError(
                     f"port {self.port} cannot be used ({error.strerror}); "
                     "choose another with PORT=…"
                 ) from None
-            listening.bind((settings.LISTEN, 0))
-        listening.listen(1024)
+            listening = web.listen(0)
         self.port = int(listening.getsockname()[1])
         if self._any_port:  # a temporary site: its address is known only now
             url = f"http://127.0.0.1:{self.port}"
@@ -133,31 +127,15 @@ class Installation:
         (settings.DATA / "up.port").write_text(str(self.port))
         return listening
 
-    def _serve(self, listening: socket.socket) -> None:
-        from waitress.server import create_server
-
-        from benchsite.wsgi import application
-
-        self._server = create_server(
-            application,
-            sockets=[listening],
-            threads=settings.WEB_THREADS,
-            max_request_body_size=_BODY_BYTES_MAX,
-            connection_limit=CONNECTIONS_MAX,
-            asyncore_use_poll=True,  # select() ends at 1,024 open files
-            channel_timeout=120,
-            ident=None,
-        )
-        threading.Thread(target=self._server.run, name="web", daemon=True).start()
-
 
 def prepare() -> None:
     """Migrations, static files, the bucket and ClickHouse's tables."""
+    from benchsite import static_files
     from runs import objects, rebuild
     from runs.clickhouse import client
 
     call_command("migrate", verbosity=0, interactive=False)
-    call_command("collectstatic", verbosity=0, interactive=False)
+    static_files.collect()
     objects.make_bucket()
     if not client.is_current():
         rebuild.mark_stale()  # first, so that nobody forgets it who is killed here

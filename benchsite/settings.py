@@ -34,7 +34,7 @@ ALLOWED_HOSTS = [
     ).split(",")
 ]
 CSRF_TRUSTED_ORIGINS = [SITE_URL]
-WEB_THREADS = env.integer("WEB_THREADS", 8, least=1, most=256)
+WEB_THREADS = env.integer("WEB_THREADS", 32, least=1, most=256)
 WORKER_THREADS = env.integer("WORKER_THREADS", 4, least=1, most=64)
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SITE_URL.startswith("https://")
@@ -57,6 +57,7 @@ INSTALLED_APPS = [
     "runs",
 ]
 MIDDLEWARE = [
+    "runs.api.heartbeat.heartbeats",
     "django.middleware.security.SecurityMiddleware",
     "benchsite.headers.policy",
     "django.middleware.gzip.GZipMiddleware",
@@ -147,6 +148,13 @@ def _database(url: str) -> dict[str, object]:
 
 DATABASE_URL = env.text("DATABASE_URL", f"sqlite://{DATA}/site.sqlite3")
 DATABASES = {"default": _database(DATABASE_URL)}
+# What pages share within a process; of 1,000 Shards an entry is some 100 KB at most.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 1_000},
+    }
+}
 
 # --- ClickHouse, object storage, broker -------------------------------------------
 

@@ -292,7 +292,12 @@ class NewRunForm(forms.Form):
     def groups(self) -> list[dict[str, Any]]:
         """The fields in the order in which one thinks of them; the rest is folded."""
         return [
-            {"name": name, "fields": [self[field] for field in fields], "open": opened}
+            {
+                "name": name,
+                "fields": [self[field] for field in fields],
+                "open": opened,
+                "wrong": any(field in self.errors for field in fields),
+            }
             for name, opened, fields in _GROUPS
         ]
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from django.db import close_old_connections, connection, transaction
 
@@ -25,6 +26,11 @@ from shardagent.wire import HeartbeatRequest, Instants, Lease
 GATHER_S = 0.01
 BATCH_MAX = 200  # requests a transaction
 WAIT_S_MAX = 15.0  # that a request waits for its commit
+RUNS_KNOWN_MAX = 1_000
+RUN_FIELDS = (
+    *("code", "state", "leave", "t0_us", "t_hold_us", "t_end_us", "t_destroy_us"),
+    *("clock_base_wall_us", "clock_base_mono_ns", "clock_boot_id"),
+)
 _UPDATE = """
 UPDATE runs_attempt SET phase = %s, heard_at_us = %s, connections = %s,
  clock_samples = %s, heard_t0 = %s, heard_t_end = %s, sent = %s, created = %s,
@@ -132,11 +138,13 @@ def record(batch: Sequence[_Waiting]) -> list[Heard | StateError]:
         looked_at = [_taken(waiting, runs, hosts) for waiting in batch]
         taken = [one for one in looked_at if isinstance(one, _Taken)]
         with connection.cursor() as cursor:
-            cursor.executemany(_UPDATE, list(_beat_rows(taken)))
+            rows = list(_beat_rows(taken))
+            cursor.executemany(_UPDATE, rows)
+            all_speak = cursor.rowcount == len(rows)
             segments = list(_segment_rows(taken))
             if segments:
                 cursor.executemany(_SEGMENT, segments)
-        fenced = _fenced({one.host_id for one in taken})
+        fenced = {} if all_speak else _fenced({one.host_id for one in taken})
     return [
         _heard(one, fenced.get(one.host_id, [])) if isinstance(one, _Taken) else one
         for one in looked_at
@@ -144,8 +152,15 @@ def record(batch: Sequence[_Waiting]) -> list[Heard | StateError]:
 
 
 def _runs(codes: set[str]) -> dict[str, Run]:
-    found = Run.objects.filter(code__in=codes)
-    return {run.code: run for run in found.defer("summary", "live", "fleet", "world")}
+    found = Run.objects.filter(code__in=codes).only(*RUN_FIELDS)
+    return {run.code: run for run in found}
+
+
+@lru_cache(maxsize=RUNS_KNOWN_MAX)
+def _interval_s(code: str) -> float:
+    """Of the Plan, which no longer changes once agents speak, and is large."""
+    plan = Run.objects.values_list("plan", flat=True).get(code=code)
+    return float(plan.get("heartbeat_interval_s", 2))
 
 
 def _hosts(
@@ -200,7 +215,7 @@ def _heard(one: _Taken, fenced: list[Lease]) -> Heard:
         ),
         leave=run.leave or None,
         state=run.state,
-        interval_s=float(run.plan.get("heartbeat_interval_s", 2)),
+        interval_s=_interval_s(run.code),
         fenced=fenced,
     )
 

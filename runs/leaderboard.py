@@ -8,25 +8,40 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.db.models import QuerySet
+
 from runs.models import EndReason, Run, State
 from runs.plan import ranked_faults, read_plan
 from runs.ranking import WINDOW_DAYS, Board, Launch, Place, boards, class_of
 
+# A row has far more, some of it large.
+_FIELDS = ("code", "provider", "plan", "summary", "state", "end_reason", "launched_at")
 LAUNCHES_MAX = 10_000
 STAND_IN = " (simulated)"  # after the vendor's name, where it was not the vendor
 BARRING_LABELS = ("quota-bound", "answers on demand", "stand-in")
 
 
-def current_boards(now: datetime) -> Sequence[Board]:
-    """Every ranked launch of the window, judged by ranking.py."""
+def shown_boards(now: datetime, *, public: bool) -> list[dict[str, Any]]:
+    """The boards of the window as the API gives them; public: as strangers see them."""
+    launches, plans = [], {}
+    for run in _recent(now).only(*_FIELDS).order_by("id")[:LAUNCHES_MAX]:
+        launch = _launch(run)
+        launches.append(launch)
+        plans[launch.class_id] = run.plan
+    found = [board_json(board, plans) for board in boards(launches, _day(now))]
+    if not public:
+        return found
+    published = published_codes()
+    return [public_board(board, published) for board in found]
+
+
+def _recent(now: datetime) -> QuerySet[Run]:
     since = now - timedelta(days=WINDOW_DAYS + 1)
-    rows = Run.objects.filter(ranked=True, launched_at__gte=since).order_by("id")
-    return boards([_launch(run) for run in rows[:LAUNCHES_MAX]], _day(now))
+    return Run.objects.filter(ranked=True, launched_at__gte=since)
 
 
 def ranked_launches(now: datetime) -> int:
-    since = now - timedelta(days=WINDOW_DAYS + 1)
-    return Run.objects.filter(ranked=True, launched_at__gte=since).count()
+    return _recent(now).count()
 
 
 def board_json(board: Board, plans: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -135,8 +150,9 @@ def history(provider: str, *, public: bool, stand_in: bool) -> list[dict[str, An
 
 def class_plans() -> dict[str, dict[str, Any]]:
     """A Plan for each class among the ranked Runs, to describe it."""
-    rows = Run.objects.filter(ranked=True).order_by("-id")[:LAUNCHES_MAX]
-    return {class_of(run.plan): run.plan for run in rows}
+    rows = Run.objects.filter(ranked=True).order_by("-id")
+    plans = rows.values_list("plan", flat=True)[:LAUNCHES_MAX]
+    return {class_of(plan): plan for plan in plans}
 
 
 def _launch(run: Run) -> Launch:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Count, Q
 
 from runs import claims, hosts, lifecycle, objects, worlds
 from runs.errors import FleetError, RunsError
@@ -101,15 +102,18 @@ def shown(run: Run) -> dict[str, Any]:
     asked_us, driver = said.get("asked_at_us"), run.plan.get("fleet", {}).get("driver")
     spent_s = (lifecycle.now_us(run) - asked_us) / 1e6 if asked_us else 0.0
     usd = said.get("usd_per_h")
-    current = run.attempts.filter(fenced_at_us__isnull=True)
-    armed = current.exclude(phase__in=("", "starting")).values("host").distinct()
+    armed = ~Q(phase__in=("", "starting"))
+    carrying = run.attempts.filter(fenced_at_us__isnull=True).aggregate(
+        hosts=Count("host", distinct=True),
+        armed=Count("host", distinct=True, filter=armed),
+    )
     return {
         "driver": driver,
-        "hosts": current.values("host").distinct().count(),
+        "hosts": carrying["hosts"],
         "asked": said.get("asked", 0),
         "granted": said.get("granted", 0),
         "booted": run.hosts.exclude(machine="").count(),
-        "armed": armed.count(),
+        "armed": carrying["armed"],
         "started": said.get("started", 0),
         "reasons": said.get("reasons") or {},
         "kinds": said.get("kinds") or {},

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Literal
 
+from django.core.cache import cache
+
 from runs import lifecycle
 from runs.clickhouse import causes as causes_query
 from runs.clickhouse import curves, distribution, logs, sandbox_rows
@@ -25,6 +27,9 @@ from shardagent.wire import Plan
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 HEALTH_RECENT_S = 20
 SHARD_SANDBOXES_MAX = 10_000
+SEALED_KEPT_S = 3_600  # of what a page asks for several times and does not change
+MEDIAN_BINS = 120
+MEDIAN_STEP_LEAST_US = 5_000_000  # agents tell of themselves no more often
 
 
 def facts_of(run: Run) -> RunFacts:
@@ -39,8 +44,9 @@ def facts_of(run: Run) -> RunFacts:
 
 
 def curve(run: Run, step_ms: int, *, corrected: bool = True) -> dict[str, Any] | None:
-    """Exact values at T0 + k·step_ms; None before T0."""
-    found = curves.curve(facts_of(run), step_ms, corrected=corrected)
+    """Exact values at T0 + k·step_ms, of a live Run until now; None before T0."""
+    until_us = None if run.state == State.SEALED else lifecycle.now_us(run)
+    found = curves.curve(facts_of(run), step_ms, corrected=corrected, until_us=until_us)
     if found is None:
         return None
     return {
@@ -140,6 +146,15 @@ def health(run: Run, index: int) -> list[dict[str, Any]]:
         {**row, "elapsed_us": _since(row["at_us"], shift, run.t0_us)}
         for row in shards_query.health(run.code, index)
     ]
+
+
+def fleet_median(run: Run, until_us: int) -> list[dict[str, Any]]:
+    """The health of the median Shard from T0 on, in at most MEDIAN_BINS points."""
+    if run.t0_us is None or until_us <= run.t0_us:
+        return []
+    step_us = max(MEDIAN_STEP_LEAST_US, -(-(until_us - run.t0_us) // MEDIAN_BINS))
+    rows = shards_query.fleet_median(run.code, run.t0_us, step_us, MEDIAN_BINS)
+    return [{**row, "elapsed_us": (2 * row["bin"] + 1) * step_us // 2} for row in rows]
 
 
 def fleet_health(run: Run) -> dict[str, Any] | None:
@@ -391,7 +406,14 @@ def _level(run: Run, levels: dict[str, str], index: int) -> str | None:
 
 def _shift(run: Run, shard: int) -> int:
     """The Shard's clock offset, by its best sample: for showing, not for judging."""
-    return shards_query.shift(run.code, shard)
+    if run.state != State.SEALED:
+        return shards_query.shift(run.code, shard)
+    key = f"shift:{run.code}:{run.sealed_at_us}:{shard}"
+    kept: int | None = cache.get(key)
+    if kept is None:
+        kept = shards_query.shift(run.code, shard)
+        cache.set(key, kept, SEALED_KEPT_S)
+    return kept
 
 
 def _since(at_us: int | None, shift: int, t0_us: int | None) -> int | None:

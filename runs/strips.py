@@ -76,25 +76,52 @@ def strip(row: Mapping[str, Any], axis: Axis) -> dict[str, Any]:
 
 
 def line(
-    samples: Sequence[Mapping[str, Any]], name: str, axis: Axis, *, least_top: float
+    samples: Sequence[Mapping[str, Any]],
+    name: str,
+    axis: Axis,
+    *,
+    least_top: float,
+    behind: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any] | None:
-    """A health figure over time; None where no sample has it."""
-    known = [
-        (int(s["elapsed_us"]), float(s[name]))
-        for s in samples
-        if s["elapsed_us"] is not None and s[name] is not None
-    ]
+    """A health figure over time; None where no sample has it.
+
+    behind: the same of others, on the same scale, as far as the axis goes.
+    """
+    known = _known(samples, name)
+    others = [(at, value) for at, value in _known(behind, name) if at <= axis.to_us]
     if not known:
         return None
-    top = max(least_top, max(value for _, value in known))
-    places = [(axis.x(at), HEIGHT * (1 - value / top)) for at, value in known]
+    top = max(least_top, *(value for _, value in (*known, *others)))
     return {
-        "points": " ".join(f"{x:g},{y:.1f}" for x, y in places),
+        "points": _points(known, axis, top),
+        "behind": _area(others, axis, top),
+        "behind_max": max((value for _, value in others), default=None),
         "max": max(value for _, value in known),
         "last": known[-1][1],
         "top": top,
         "height": HEIGHT,
     }
+
+
+def _known(samples: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
+    return [
+        (int(s["elapsed_us"]), float(s[name]))
+        for s in samples
+        if s["elapsed_us"] is not None and s[name] is not None
+    ]
+
+
+def _points(known: Sequence[tuple[int, float]], axis: Axis, top: float) -> str:
+    places = [(axis.x(at), HEIGHT * (1 - value / top)) for at, value in known]
+    return " ".join(f"{x:g},{y:.1f}" for x, y in places)
+
+
+def _area(known: Sequence[tuple[int, float]], axis: Axis, top: float) -> str:
+    """What lies between the line and the ground."""
+    if not known:
+        return ""
+    first, last = axis.x(known[0][0]), axis.x(known[-1][0])
+    return f"{first:g},{HEIGHT} {_points(known, axis, top)} {last:g},{HEIGHT}"
 
 
 def _bar(

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db.models import Min, Q, QuerySet, Sum
+from django.db.models import Count, Min, Q, QuerySet, Sum
 
 from runs import claims, hosts, lifecycle, objects, prices, provision, reaper, worlds
 from runs.barrier import Decision, decide, instant_ahead_us
@@ -19,7 +19,7 @@ from runs.clock import boot_id
 from runs.errors import RunsError
 from runs.fleets import looks
 from runs.liveness import SILENT_INTERVALS, Liveness, liveness
-from runs.models import Attempt, EndReason, Host, Run, State
+from runs.models import Attempt, EndReason, Run, State
 from shardagent.wire import Finish, Plan, ShardPhase
 
 log = logging.getLogger(__name__)
@@ -314,16 +314,17 @@ def listen_again() -> None:
 def progress(run: Run) -> dict[str, int]:
     """Gauges from the last heartbeats; for live pages, not for the record."""
     names = ("sent", "created", "ready", "failed", "dead", "alive", "destroyed")
-    sums = run.attempts.filter(fenced_at_us__isnull=True).aggregate(
-        **{f"{name}_sum": Sum(name) for name in names}
+    of_hosts = run.hosts.aggregate(
+        hosts=Count("pk"), registered=Count("registered_at_us")
     )
-    counts = {name: sums[f"{name}_sum"] or 0 for name in names}
-    counts["hosts"] = Host.objects.filter(run=run).count()
-    counts["registered"] = run.hosts.filter(registered_at_us__isnull=False).count()
-    counts["armed"] = current(run).exclude(phase__in=("", "starting")).count()
-    counts["settled"] = current(run).filter(phase__in=_SETTLED).count()
-    counts["finished"] = current(run).exclude(finished="").count()
-    return counts
+    of_shards = current(run).aggregate(
+        **{f"{name}_sum": Sum(name, default=0) for name in names},
+        armed=Count("pk", filter=~Q(phase__in=("", "starting"))),
+        settled=Count("pk", filter=Q(phase__in=_SETTLED)),
+        finished=Count("pk", filter=~Q(finished="")),
+    )
+    told = {name.removesuffix("_sum"): count for name, count in of_shards.items()}
+    return told | of_hosts
 
 
 _STEPS: dict[State, Callable[[Run], None]] = {

@@ -24,6 +24,10 @@ from runs.views import (
 )
 
 urlpatterns = [
+    # programs; first those that ask most often
+    path("agent/v1/", agent_api.urls),
+    path("api/v1/", public_api.urls),
+    path("ops/v1/", ops_api.urls),
     # anybody
     path("", public.home, name="home"),
     path("leaderboard", public.leaderboard, name="leaderboard"),
@@ -87,8 +91,4 @@ urlpatterns = [
         name="shard-log-window",
     ),
     path("runs/<str:code>/log", shard_log.run_log, name="run-log"),
-    # programs
-    path("api/v1/", public_api.urls),
-    path("agent/v1/", agent_api.urls),
-    path("ops/v1/", ops_api.urls),
 ]

@@ -52,6 +52,7 @@ FLUSH_TICKS = 20  # in a flush interval
 # Timers of many Shards on one grid: fewer wakings, at a delay that is measured as ours.
 GRID_US = 5_000
 GRID_SHARDS_MIN = 50
+GRID_COLLECT = (5_000, 1_000, 1_000)  # the collector's thresholds in such a process
 BEATS_AT_ONCE = 50  # Shards looked at before the loop goes on to their calls
 HEALTH_INTERVAL_S = 5.0
 HEALTH_INTERVAL_MAX_S = 60.0
@@ -180,6 +181,9 @@ class Agent:
         older = [lease for lease in spool.leases() if lease not in registered.shards]
         if len(older) + len(registered.shards) >= GRID_SHARDS_MIN:
             self._turns.grid_us = GRID_US
+            # What a burst of thousands makes stays; to look at 50,000 new objects at
+            # once takes 50 ms, in which nothing is sent.
+            gc.set_threshold(*GRID_COLLECT)
         for lease in [*registered.shards, *older]:
             post = Post(spool.open(lease, scrubber), leftover=lease in older)
             self._posts.append(post)

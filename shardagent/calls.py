@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Answer, Created, Listed
-from shardagent.wire import Kind
 
 SECRET_BYTES = 16
 SECRETS_AT_ONCE = 256
@@ -35,18 +34,6 @@ NEVER_COUNTED = frozenset({Cause.RATE_LIMITED, Cause.QUOTA})
 CUT = ProviderError(Cause.HARNESS, Origin.HARNESS, "cut short by the teardown")
 
 
-class Record(Protocol):
-    """Where facts and log lines go."""
-
-    def event(
-        self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
-    ) -> None:
-        """Write one event."""
-
-    def log(self, at: int, level: str, text: str) -> None:
-        """Write one log line."""
-
-
 class Verb(StrEnum):
     """What a call asks of the Provider."""
 
@@ -62,6 +49,7 @@ class Verb(StrEnum):
 
 # A member that is looked up in its class costs as much as a call of a function.
 PROBE: Final = Verb.PROBE
+CREATE: Final = Verb.CREATE
 DESTROY: Final = Verb.DESTROY
 OBSERVE: Final = Verb.OBSERVE
 

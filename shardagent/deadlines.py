@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from shardagent.calls import PROBE, Call, Result, Value
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Ticking
 
+SLOT_BITS = 17  # 2¹⁷ µs, some 0.13 s
 STALL_US = 1_000_000  # a deadline noticed so late says nothing of the Provider
 
 
@@ -36,103 +37,105 @@ def timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
     )
 
 
-class QuickCall:
-    """One call under way without a task of its own."""
+class QuickCall(Result):
+    """One call under way without a task of its own; and, once it ended, how."""
 
-    __slots__ = (
-        *("call", "clock", "due_us", "forget", "over"),
-        *("_calls", "_sent_us", "started_us"),
-    )
+    __slots__ = ("call", "clock", "due_us", "forget", "over", "_calls")
 
     def __init__(self, calls: QuickCalls, call: Call, started_us: int) -> None:
         self.call = call
         self.clock = calls.clock
         self.started_us = started_us
+        self.sent_us = None
         self.due_us = started_us + round(call.timeout_s * 1e6)
         self.over = False
         self.forget: Callable[[], object] | None = None
         self._calls = calls
-        self._sent_us: int | None = None
 
     def sent(self, at: int) -> None:
         """Its first byte is handed to the socket."""
-        self._sent_us = at
+        self.sent_us = at
         if self.call.verb is not PROBE:  # of which nobody is told
             self._calls.runner.sent(self.call, at)
 
     def ended(self, value: Value, error: ProviderError | None, at: int) -> None:
         """It was answered, or cannot be any more."""
-        if self.over:
+        calls = self._calls
+        if self.over or calls.forgotten:
             return
         self.over = True
-        calls = self._calls
+        self.done_us = at
+        self.value = value
+        self.error = error
         calls.in_flight -= 1
-        result = Result(self.started_us, self._sent_us, at, value, error)
-        calls.runner.ended(self.call, result)
+        calls.runner.ended(self.call, self)
 
-    def expire(self, late_us: int) -> None:
-        """Its time is over."""
+    def expire(self) -> None:
+        """Its time is over, if it did not end before."""
+        if self.over or self._calls.forgotten:
+            return
         if self.forget is not None:
             self.forget()
-        sent = self._sent_us is not None
-        error = timed_out(self.call, late_us, sent=sent)
-        self.ended(None, error, self.clock.now_us())
+        now = self.clock.now_us()
+        sent = self.sent_us is not None
+        self.ended(None, timed_out(self.call, now - self.due_us, sent=sent), now)
 
 
 class QuickCalls:
-    """The quick calls of a Shard, and one timer for all their deadlines."""
+    """The quick calls of a Shard."""
 
-    def __init__(self, runner: Ears, clock: Ticking) -> None:
+    def __init__(self, runner: Ears, clock: Ticking, deadlines: Deadlines) -> None:
         self.runner = runner
         self.clock = clock
         self.in_flight = 0
-        self._heap: list[tuple[int, int, QuickCall]] = []
-        self._count = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_due_us = 0
+        self.forgotten = False  # nobody waits any more
+        self._deadlines = deadlines
 
     def add(self, call: QuickCall) -> None:
         """Watch over one more."""
         self.in_flight += 1
-        self._count += 1
-        due_us = call.due_us
-        heapq.heappush(self._heap, (due_us, self._count, call))
-        if self._timer is None or due_us < self._timer_due_us:
-            self._set_timer()
+        self._deadlines.add(call)
 
     def forget(self) -> None:
         """Nobody waits any more."""
-        for _, _, call in self._heap:
-            call.over = True
-            if call.forget is not None:
-                call.forget()
-        self._heap.clear()
+        self.forgotten = True
         self.in_flight = 0
-        if self._timer is not None:
-            self._timer.cancel()
 
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        heap = self._heap
-        while heap and heap[0][2].over:
-            heapq.heappop(heap)
-        if not heap:
+
+class Deadlines:
+    """When the quick calls of a process run out of time.
+
+    A slot of them is looked at when it begins: nearly all have ended long before, and
+    only the others get a timer, which is then exact.
+    """
+
+    def __init__(self, clock: Ticking) -> None:
+        self._clock = clock
+        self._slots: dict[int, list[QuickCall]] = {}
+
+    def add(self, call: QuickCall) -> None:
+        slot = call.due_us >> SLOT_BITS
+        waiting = self._slots.get(slot)
+        if waiting is None:
+            waiting = self._slots[slot] = []
+            self._at(slot << SLOT_BITS, partial(self._begin, slot))
+        waiting.append(call)
+
+    def _begin(self, slot: int) -> None:
+        for call in self._slots.pop(slot):
+            self._look(call)
+
+    def _look(self, call: QuickCall) -> None:
+        if call.over:
             return
-        self._timer_due_us = heap[0][0]
-        wait_s = max(0, self._timer_due_us - self.clock.now_us()) / 1e6
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(wait_s, self._on_timer)
+        if self._clock.now_us() < call.due_us:
+            self._at(call.due_us, partial(self._look, call))
+        else:
+            call.expire()
 
-    def _on_timer(self) -> None:
-        self._timer = None
-        now, heap = self.clock.now_us(), self._heap
-        while heap and (heap[0][2].over or heap[0][0] <= now):
-            due_us, _, call = heapq.heappop(heap)
-            if not call.over:
-                call.expire(now - due_us)
-        self._set_timer()
+    def _at(self, due_us: int, do: Callable[[], None]) -> None:
+        wait_s = max(0, due_us - self._clock.now_us()) / 1e6
+        asyncio.get_running_loop().call_later(wait_s, do)
 
 
 class Deadline:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from collections.abc import Iterable
 
-from shardagent.calls import Record
 from shardagent.sandbox import UNSETTLED, Sandbox, State
 from shardagent.wire import Counts, Kind
 
@@ -63,26 +60,3 @@ class Change:
         state, alive = self._before
         if sandbox.state is not state or sandbox.alive is not alive:
             gauges.moved(sandbox, state, alive=alive)
-
-
-def due_heap(sandboxes: Iterable[Sandbox]) -> list[tuple[int, int]]:
-    """(due, index) of all that wait: quicker at once than as so many pushes."""
-    heap = [(box.due_us, box.index) for box in sandboxes if box.due_us is not None]
-    heapq.heapify(heap)
-    return heap
-
-
-class TalliedRecord:
-    """Where the facts of a Shard go, counted by kind on their way."""
-
-    def __init__(self, record: Record) -> None:
-        self.tally: Counter[Kind] = Counter()
-        self.log = record.log
-        self._event = record.event
-
-    def event(
-        self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
-    ) -> None:
-        """Write one event."""
-        self.tally[kind] += 1
-        self._event(kind, at, sandbox, **fields)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from shardagent.calls import Call, Record, Result
+from shardagent.calls import Call, Result
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Answer
+from shardagent.record import TalliedRecord
 from shardagent.wire import Kind
 
 # Five lines: processors, cgroup CPU quota, MemTotal, cgroup memory limit (v2, then v1).
@@ -76,7 +77,7 @@ def _quota(text: str) -> float | None:
     return used / of if used and of else None
 
 
-def tell(record: Record, call: Call, result: Result) -> None:
+def tell(record: TalliedRecord, call: Call, result: Result) -> None:
     """Write down what it said, or that it said nothing of use."""
     try:
         facts = fields(result)

@@ -6,7 +6,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from shardagent.calls import Record
+from shardagent.record import TalliedRecord
 from shardagent.schedule import microseconds
 from shardagent.wire import Lease, Plan, Shape
 
@@ -15,7 +15,7 @@ from shardagent.wire import Lease, Plan, Shape
 class Rules:
     """What all Sandboxes of a Shard share."""
 
-    record: Record
+    record: TalliedRecord
     chance: random.Random
     ready_expect: re.Pattern[str]
     probe_interval_us: int
@@ -29,7 +29,7 @@ class Rules:
 
 
 def rules_of(
-    plan: Plan, lease: Lease, record: Record, *, supports_witness: bool
+    plan: Plan, lease: Lease, record: TalliedRecord, *, supports_witness: bool
 ) -> Rules:
     """The rules of one Shard; its random phases repeat with the Plan's seed."""
     return Rules(

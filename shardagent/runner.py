@@ -12,7 +12,7 @@ from typing import cast
 from shardagent import observe
 from shardagent.calls import PROBE, Call, Result, Value, Verb, Warmed
 from shardagent.clock import Clock
-from shardagent.deadlines import Deadline, QuickCall, QuickCalls, timed_out
+from shardagent.deadlines import Deadline, Deadlines, QuickCall, QuickCalls, timed_out
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.health import Health
 from shardagent.providers.base import Forget, Provider, QuickProvider, Wanted
@@ -34,6 +34,7 @@ class Turns:
 
     def __init__(self, clock: Clock, *, grid_us: int = 1) -> None:
         self.grid_us = grid_us
+        self.deadlines = Deadlines(clock)
         self._clock = clock
         self._slots: dict[int, deque[Runner]] = {}
         self._order: list[int] = []  # a heap of the slots
@@ -100,6 +101,7 @@ class Runner:
     ) -> None:
         self.spool = spool
         self.event = spool.event
+        self.note = spool.note
         self.log = spool.log
         spool.before_finish = self._tell_last_health
         self.over = asyncio.Event()
@@ -115,7 +117,7 @@ class Runner:
             if hasattr(provider, "probe_quickly")
             else None
         )
-        self._quick = QuickCalls(self, clock)
+        self._quick = QuickCalls(self, clock, turns.deadlines)
         self._turns = turns
         self._wake_us = NEVER_US
         self._loop = asyncio.get_running_loop()

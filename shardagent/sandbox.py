@@ -14,7 +14,9 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from shardagent.calls import (
+    CREATE,
     CUT,
+    DESTROY,
     NEVER_COUNTED,
     PROBE,
     REFUSALS,
@@ -58,6 +60,8 @@ class State(StrEnum):
 # A member that is looked up in its class costs as much as a call of a function.
 HELD: Final = State.HELD
 DESTROYING, PROBE_OK = State.DESTROYING, Kind.PROBE_OK
+CREATE_SENT, CREATED, READY = Kind.CREATE_SENT, Kind.CREATED, Kind.READY
+DESTROY_SENT = Kind.DESTROY_SENT
 UNSETTLED = frozenset({State.PLANNED, State.CREATING, State.READYING})
 
 
@@ -195,12 +199,12 @@ class Sandbox:
         """The first byte of a create or destroy was handed over."""
         if self.state is State.CLOSED:
             return
-        if verb is Verb.CREATE:
+        if verb is CREATE:
             self.sent_us = at
             fields["intended_us"] = self.intended_us
-            self.rules.record.event(Kind.CREATE_SENT, at, self.index, **fields)
-        elif verb is Verb.DESTROY:
-            self.rules.record.event(Kind.DESTROY_SENT, at, self.index, **fields)
+            self.rules.record.note(CREATE_SENT, at, self.index, fields)
+        elif verb is DESTROY:
+            self.rules.record.note(DESTROY_SENT, at, self.index, fields)
 
     def finished(self, call: Call, result: Result) -> None:
         """A call of this Sandbox ended."""
@@ -239,17 +243,15 @@ class Sandbox:
         made = result.value
         self.provider_id = made.provider_id
         self.created_us = now
-        self.rules.record.event(
-            Kind.CREATED,
-            now,
-            self.index,
-            provider_id=made.provider_id,
-            latency_us=result.latency_us,
-            reused=made.reused,
-            dns_us=made.dns_us,
-            connect_us=made.connect_us,
-            tls_us=made.tls_us,
-        )
+        fields: dict[str, object] = {
+            "provider_id": made.provider_id,
+            "latency_us": result.latency_us,
+            "reused": made.reused,
+            "dns_us": made.dns_us,
+            "connect_us": made.connect_us,
+            "tls_us": made.tls_us,
+        }
+        self.rules.record.note(CREATED, now, self.index, fields)
         if self.doomed:
             self._enter_destroying(now)
             return
@@ -272,15 +274,13 @@ class Sandbox:
             return
         assert self.sent_us is not None
         self.alive = True
-        self.rules.record.event(
-            Kind.READY,
-            now,
-            self.index,
-            latency_us=now - self.created_us,
-            sent_us=result.from_us,
-            tti_us=now - self.sent_us,
-            tries=self.tries,
-        )
+        fields: dict[str, object] = {
+            "latency_us": now - self.created_us,
+            "sent_us": result.from_us,
+            "tti_us": now - self.sent_us,
+            "tries": self.tries,
+        }
+        self.rules.record.note(READY, now, self.index, fields)
         interval_us = self.rules.probe_interval_us
         self.probe_due_us = now + int(self.rules.chance.random() * interval_us)
         self.tries = 0
@@ -336,28 +336,28 @@ class Sandbox:
             self._count(result.done_us, failure, final=call.final)
 
     def _probe_ok(self, call: Call, result: Result) -> None:
-        fields: dict[str, object] = {}
-        assert isinstance(result.value, Answer)
+        now, sent_us = result.done_us, result.sent_us
+        if sent_us is None:
+            sent_us = result.started_us
+        fields: dict[str, object] = {
+            "latency_us": now - sent_us,
+            "sent_us": sent_us,
+            "final": call.final,
+        }
         if self.rules.witness:
-            right = bool(self.nonce and call.secret) and (
-                result.value.digest == digest(f"{self.nonce}{call.secret}")
+            answer, secret = result.value, call.secret
+            assert isinstance(answer, Answer)
+            fields["ticks"] = answer.ticks
+            fields["witness_ok"] = bool(self.nonce and secret) and (
+                answer.digest == digest(f"{self.nonce}{secret}")
             )
-            fields = {"ticks": result.value.ticks, "witness_ok": right}
-        now, sent_us = result.done_us, result.from_us
-        self.rules.record.event(
-            PROBE_OK,
-            now,
-            self.index,
-            latency_us=now - sent_us,
-            sent_us=sent_us,
-            final=call.final,
-            **fields,
-        )
+        self.rules.record.note(PROBE_OK, now, self.index, fields)
         if self.state is HELD:
             self.failures = 0
-            next_us = self.probe_due_us + self.rules.probe_interval_us
-            self.probe_due_us = max(now, next_us)
-            self.due_us = _on_grid(self.probe_due_us)
+            self.probe_due_us += self.rules.probe_interval_us
+            if self.probe_due_us < now:
+                self.probe_due_us = now
+            self.due_us = -(-self.probe_due_us // PROBE_GRID_US) * PROBE_GRID_US
         elif self.state is State.FINAL and call.final:
             self._wait(now)
 

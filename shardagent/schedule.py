@@ -82,11 +82,10 @@ def hold_deadline_us(plan: Plan, t0_us: int) -> int:
     return t0_us + last_place_us(plan) + microseconds(waits_s)
 
 
-def ttl_s(plan: Plan, t0_us: int, now_us: int) -> int:
-    """A Sandbox's time to live at the Provider, from a create at `now_us`."""
+def ttl_s(plan: Plan, left_us: int) -> int:
+    """A Sandbox's time to live; left_us: until the last instant of T_destroy."""
     if plan.load.shape is Shape.SEQUENTIAL:
         return int(life_s(plan)) + TTL_MARGIN_S
-    left_us = hold_deadline_us(plan, t0_us) + teardown_us(plan) - now_us
     return -(-max(0, left_us) // MICROSECONDS) + TTL_MARGIN_S
 
 

@@ -7,20 +7,21 @@ clock: every input says when it happened, in agent µs.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import cast
 
 from shardagent import observe, schedule
-from shardagent.calls import DESTROY, OBSERVE, Call, Record, Result, Verb
+from shardagent.calls import DESTROY, OBSERVE, PROBE, Call, Result, Verb
 from shardagent.clock import Samples
 from shardagent.creates import Creates
-from shardagent.gauges import Gauges, TalliedRecord, due_heap
+from shardagent.dues import Dues
+from shardagent.gauges import Gauges
 from shardagent.providers.base import Listed
+from shardagent.record import Record, TalliedRecord
 from shardagent.rules import rules_of
-from shardagent.sandbox import DESTROYING, Sandbox, State
+from shardagent.sandbox import DESTROYING, HELD, Sandbox, State
 from shardagent.timeline import Timeline
 from shardagent.warmth import Warmth
 from shardagent.wire import (
@@ -73,7 +74,7 @@ class Shard:
             for index in (() if plan.rehearsal else planned)
         }
         self._creates = Creates(plan, lease.shard)
-        self._heap: list[tuple[int, int]] = []
+        self._dues = Dues()
         self._due_us: int | None = now  # of all but the heap …
         self._due_known = False  # … where nothing has changed since
         self._destroys: deque[int] = deque()  # due, waiting for room
@@ -121,9 +122,9 @@ class Shard:
         if not self._due_known:
             self._due_us = self._phase_due()
             self._due_known = True
-        due_us = self._due_us
-        if self._heap and (due_us is None or self._heap[0][0] < due_us):
-            return self._heap[0][0]
+        due_us, first_us = self._due_us, self._dues.first_us
+        if first_us is not None and (due_us is None or first_us < due_us):
+            return first_us
         return due_us
 
     def _phase_due(self) -> int | None:
@@ -218,6 +219,9 @@ class Shard:
             sandbox = self._sandboxes[call.sandbox]
             state, alive = sandbox.state, sandbox.alive
             sandbox.finished(call, result)
+            if call.verb is PROBE and state is HELD is sandbox.state:
+                self._follow(sandbox, now, calls)  # as nearly always
+                return calls
             if sandbox.state is not state or sandbox.alive is not alive:
                 self._gauges.moved(sandbox, state, alive=alive)
             if call.verb is DESTROY:
@@ -325,19 +329,19 @@ class Shard:
         ttl_s: int | None = None  # the same for all of one tick
         while due_us is not None and due_us <= now and len(calls) < ACTIONS_MAX:
             sandbox = self._sandboxes[self._creates.take()]
-            ttl_s = ttl_s or schedule.ttl_s(self._plan, t0_us, now)
+            ttl_s = ttl_s or self.times.ttl_s(now)
             calls.append(sandbox.create(due_us, ttl_s))
             due_us = self._creates.due_us(t0_us)
 
     # Each Sandbox in its turn.
 
     def _act(self, now: int, calls: list[Call]) -> None:
-        while self._heap and self._heap[0][0] <= now:
-            if len(calls) >= ACTIONS_MAX:
+        while len(calls) < ACTIONS_MAX:
+            due = self._dues.take(now)
+            if due is None:
                 return
-            due_us, index = heapq.heappop(self._heap)
-            sandbox = self._sandboxes[index]
-            if sandbox.due_us == due_us:
+            sandbox = self._sandboxes[due[1]]
+            if sandbox.due_us == due[0]:
                 self._act_on(sandbox, now, calls)
 
     def _act_on(self, sandbox: Sandbox, now: int, calls: list[Call]) -> None:
@@ -358,11 +362,7 @@ class Shard:
         if due_us <= now:
             self._act_on(sandbox, now, calls)
         else:
-            heapq.heappush(self._heap, (due_us, sandbox.index))
-
-    def _push(self, sandbox: Sandbox) -> None:
-        if sandbox.due_us is not None:
-            heapq.heappush(self._heap, (sandbox.due_us, sandbox.index))
+            self._dues.add(sandbox)
 
     # The phases.
 
@@ -426,7 +426,7 @@ class Shard:
         end_us, until_us = times.end_us, times.destroy_us
         for place_us, sandbox in self._finals():
             sandbox.begin_final(now, end_us + place_us, until_us)
-        self._heap = due_heap(self._sandboxes.values())
+        self._dues = Dues(self._sandboxes.values())
 
     def _finals(self) -> list[tuple[int, Sandbox]]:
         """Each Sandbox with its place after T_end; computed when T_end is heard of."""
@@ -441,7 +441,7 @@ class Shard:
         for sandbox in self._sandboxes.values():
             with self._gauges.change(sandbox):
                 sandbox.begin_destroy(now, forced=self._forced)
-            self._push(sandbox)
+            self._dues.add(sandbox)
 
     def _on_list(self, result: Result) -> None:
         now = result.done_us
@@ -461,7 +461,7 @@ class Shard:
                     sandbox.abandon(now)
                 else:
                     sandbox.close_lost()
-            self._push(sandbox)
+            self._dues.add(sandbox)
 
     # The end.
 

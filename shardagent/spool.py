@@ -313,6 +313,12 @@ class ShardSpool:
         self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
     ) -> None:
         """Write one event."""
+        self.note(kind, at, sandbox, fields)
+
+    def note(
+        self, kind: Kind, at: int, sandbox: int | None, fields: dict[str, object]
+    ) -> None:
+        """The same; passing names along costs as much as writing them."""
         if self.finish is not None:
             return
         if kind is AGENT_FINISHED and self.before_finish is not None:

@@ -25,6 +25,9 @@ class Timeline:
         self.destroy_us: int | None = None
         self.deadline_us: int | None = None
         self._plan = plan
+        # From T0 to the hold deadline, and from T_end to T_destroy.
+        self._hold_within_us = schedule.hold_deadline_us(plan, 0)
+        self._teardown_us = schedule.teardown_us(plan)
         self._samples = samples
         self._clock_of: dict[str, str] = {}
 
@@ -40,8 +43,14 @@ class Timeline:
         """T_destroy on the Run's clock: heard, or what T_end implies."""
         if self.heard.t_end_us is None:
             return None
-        implied = self.heard.t_end_us + schedule.teardown_us(self._plan)
+        implied = self.heard.t_end_us + self._teardown_us
         return self.heard.t_destroy_us or implied
+
+    def ttl_s(self, now: int) -> int:
+        """A Sandbox's time to live at the Provider, from a create at `now`."""
+        assert self.t0_us is not None
+        ends_us = self.t0_us + self._hold_within_us + self._teardown_us
+        return schedule.ttl_s(self._plan, ends_us - now)
 
     def samples(self) -> int:
         """How many samples the Run's clock has."""
@@ -70,7 +79,7 @@ class Timeline:
             return
         if not started:
             self.t0_us = self._place("t0_us", t0)
-        deadline = schedule.hold_deadline_us(self._plan, t0)
+        deadline = t0 + self._hold_within_us
         self.deadline_us = self._place("t0_us", deadline)
         self.hold_us = self._place("t_hold_us", self.heard.t_hold_us)
         self.end_us = self._place("t_end_us", self.heard.t_end_us)
@@ -79,8 +88,8 @@ class Timeline:
     def end_alone(self) -> None:
         """No T_end was heard by the hold deadline: it is T_end."""
         assert self.heard.t0_us is not None
-        t_end = schedule.hold_deadline_us(self._plan, self.heard.t0_us)
-        t_destroy = t_end + schedule.teardown_us(self._plan)
+        t_end = self.heard.t0_us + self._hold_within_us
+        t_destroy = t_end + self._teardown_us
         self.autonomous = True
         self._clock_of["t_end_us"] = self._clock_of["t0_us"]
         update = {"t_end_us": t_end, "t_destroy_us": t_destroy}

@@ -47,7 +47,8 @@ class Warmth:
             self.connections = warmed.connections
             self.connect_us = warmed.connect_us
             self._warmed_us = now
-            return f"{self.connections} connections warm"
+            count = self.connections
+            return f"{count} connection{'' if count == 1 else 's'} warm"
         if not self.ready and self._tries < WARM_TRIES_MAX:
             self.due_us = now + WARM_RETRY_US
         else:

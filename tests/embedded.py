@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,10 +21,16 @@ from urllib.request import Request, urlopen
 import boto3
 
 ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE = "HOLDFAST_TEST_TEMPLATE"  # a folder for all workers (tests/isolation.py)
+OPERATOR = "tester"
+STATE_POLL_S = 0.4  # each look at a Run costs its site 25 ms of CPU
 START_S = 40
 STOP_S = 12
 COMMAND_S = 120
 
+
+# Of DATA, what is alike in all: not its keys, nor its bucket.
+PREPARED = ("static", "clickhouse", "site.sqlite3")
 
 # A world of quick_plan's 80 Sandboxes, and what becomes of them in it.
 WORLD = {
@@ -59,7 +67,12 @@ class Site:
         """Settings that depend on the port; before the start."""
         self._environment |= more
 
-    def start(self) -> None:
+    def start(self, *, bare: bool = False) -> None:
+        """Begin with tables, static files and a token that one site has made for all;
+        `bare`: make them here, as the first start on a machine does."""
+        kept = os.environ.get(TEMPLATE)
+        if kept and not bare and not (self.data.exists() and os.listdir(self.data)):
+            self._token = _begin_with(Path(kept), self.data)
         self.data.mkdir(parents=True, exist_ok=True)
         with (self.data / "up.out").open("ab") as out:
             self._process = subprocess.Popen(
@@ -91,7 +104,7 @@ class Site:
         return {**kept, **own, **self._environment}
 
     def manage(
-        self, *words: str, check: bool = True
+        self, *words: str, check: bool = True, limit_s: float = COMMAND_S
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "manage.py", *words],
@@ -99,7 +112,7 @@ class Site:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=COMMAND_S,
+            timeout=limit_s,
             check=False,
         )
         assert not check or done.returncode == 0, done.stderr
@@ -107,7 +120,7 @@ class Site:
 
     def token(self) -> str:
         if not self._token:
-            self._token = self.manage("create_token", "tester").stdout.strip()
+            self._token = self.manage("create_token", OPERATOR).stdout.strip()
         return self._token
 
     def get(self, path: str, *, anonymous: bool = False) -> Any:
@@ -147,15 +160,23 @@ class Site:
             run = self.run(code)
             return run if run["state"] in states else None
 
-        return self.until(there, timeout_s, f"{code} to be {' or '.join(states)}")
+        what = f"{code} to be {' or '.join(states)}"
+        return self.until(there, timeout_s, what, every_s=STATE_POLL_S)
 
-    def until(self, found: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    def until(
+        self,
+        found: Callable[[], Any],
+        timeout_s: float,
+        what: str,
+        *,
+        every_s: float = 0.1,
+    ) -> Any:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             value = found()
             if value:
                 return value
-            time.sleep(0.1)
+            time.sleep(every_s)
         tail = (self.data / "up.out").read_text()[-2_000:]
         raise AssertionError(f"waited {timeout_s} s for {what}\n{tail}")
 
@@ -198,6 +219,26 @@ def running(data: Path | Site, **environment: str) -> Iterator[Site]:
         yield site
     finally:
         site.stop()
+
+
+def _begin_with(template: Path, data: Path) -> str:
+    """Copy what a first start makes; its API token."""
+    with (template / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        token = template / "token"
+        if not token.exists():
+            first = Site(template / "first")
+            first.start(bare=True)
+            made = first.token()
+            first.stop()
+            token.write_text(made)
+    for name in PREPARED:
+        there = template / "first" / name
+        if there.is_dir():
+            shutil.copytree(there, data / name, symlinks=True)
+        else:
+            shutil.copy(there, data / name)
+    return token.read_text()
 
 
 def quick_plan(**changes: Any) -> dict[str, Any]:

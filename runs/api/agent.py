@@ -1,4 +1,4 @@
-"""/agent/v1: what agents say and hear. Small, HTTP, fenced by host and attempt."""
+"""/agent/v1, but for its heartbeat: small, HTTP, fenced by host and attempt."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError
 from ninja.security import HttpBearer
 
-from runs import clock, hosts, lifecycle, objects, worlds
+from runs import hosts, lifecycle, objects, worlds
+from runs.api.heartbeat import interval_s
 from runs.errors import StateError
-from runs.heartbeats import desk, is_another
+from runs.heartbeats import is_another
 from runs.hosts import is_token_of
 from runs.models import Host, Run, State
-from runs.supervise import ARMING_BEAT_S
 from shardagent.wire import (
     PROTOCOL,
     URLS_PER_REQUEST_MAX,
     ClaimAnswer,
     ClaimRequest,
-    HeartbeatAnswer,
-    HeartbeatRequest,
     Lease,
     RegisterAnswer,
     RegisterRequest,
@@ -32,7 +30,6 @@ from shardagent.wire import (
 )
 
 URL_LIFETIME_MARGIN_S = 6 * 3600
-_QUICK_STATES = {State.PROVISIONING, State.ARMING}
 
 
 class HostToken(HttpBearer):
@@ -89,30 +86,9 @@ def register(request: HttpRequest, body: RegisterRequest) -> RegisterAnswer:
         plan=plan,
         shards=rows,
         clock_id=run.clock_id,
-        heartbeat_interval_s=_interval_s(run.state, plan.heartbeat_interval_s),
+        heartbeat_interval_s=interval_s(run.state, plan.heartbeat_interval_s),
         provider_config=worlds.provider_config(run),
         seen_from=request.META.get("REMOTE_ADDR", ""),
-    )
-
-
-@api.post("/heartbeat", response=HeartbeatAnswer)
-def heartbeat(request: HttpRequest, body: HeartbeatRequest) -> HeartbeatAnswer:
-    came_ns = clock.raw_ns()
-    _is_host(request, body.run, body.host, body.protocol)
-    try:
-        heard = desk.hear(body, came_ns)
-    except TimeoutError:
-        raise HttpError(503, "the heartbeat could not be recorded in time") from None
-    except StateError as error:
-        raise HttpError(409, str(error)) from None
-    return HeartbeatAnswer(
-        clock_id=heard.clock.clock_id,
-        t2_us=heard.at_us,
-        t3_us=heard.clock.now_us(),
-        interval_s=_interval_s(heard.state, heard.interval_s),
-        instants=heard.instants,
-        leave=heard.leave,
-        fenced=heard.fenced,
     )
 
 
@@ -186,7 +162,3 @@ def _refuse_others(host: Host, process: str) -> None:
     """Only the process that registered last speaks for a host."""
     if is_another(process, host.facts.get("process") or ""):
         raise HttpError(409, f"host {host.index} is another process's now; leave")
-
-
-def _interval_s(state: str, planned_s: float) -> float:
-    return min(ARMING_BEAT_S, planned_s) if state in _QUICK_STATES else planned_s

@@ -10,6 +10,7 @@ from django.shortcuts import render
 from ninja import NinjaAPI
 from ninja.openapi.docs import DocsBase
 
+PREFIX = "/api/v1"
 GROUPS = {
     "runs": "Runs",
     "record": "What a Run recorded",
@@ -41,12 +42,17 @@ def _calls(schema: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {
                 "method": method.upper(),
                 "path": path,
+                "short": path.removeprefix(PREFIX),
                 "id": call["operationId"],
                 "tag": call["tags"][0],
                 "says": call.get("description") or call["summary"],
                 "token": needs_token,
                 "body": "requestBody" in call,
-                "parameters": [_parameter(one) for one in call.get("parameters", [])],
+                "parameters": [
+                    _parameter(one)
+                    for one in call.get("parameters", [])
+                    if one["in"] != "path"  # the path itself shows it
+                ],
             }
 
 
@@ -58,7 +64,6 @@ def _parameter(found: Mapping[str, Any]) -> dict[str, Any]:
     choices = schema.get("enum") or [one["const"] for one in kinds if "const" in one]
     return {
         "name": found["name"],
-        "where": found["in"],
         "type": ", ".join(map(str, choices)) or "".join(types[:1]),
         "required": found.get("required", False),
         "default": str(default).lower() if isinstance(default, bool) else default,

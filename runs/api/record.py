@@ -13,13 +13,7 @@ from runs import objects, rebuild, results
 from runs.api.access import is_operator, record_or_404, run_or_404
 from runs.clickhouse.sandbox_rows import PAGE_MAX
 from runs.filters import SandboxFilter, parse
-from runs.leaderboard import (
-    board_json,
-    class_plans,
-    current_boards,
-    public_board,
-    published_codes,
-)
+from runs.leaderboard import shown_boards
 from runs.models import Run, State
 
 STEP_MS_MAX = 3_600_000
@@ -256,12 +250,8 @@ def late(request: HttpRequest, code: str) -> Any:
 @router.get("/leaderboard", tags=["leaderboard"])
 def leaderboard(request: HttpRequest) -> Any:
     """Ranked Providers by class, with intervals, Runs and every ranked launch."""
-    plans = class_plans()
-    found = [board_json(board, plans) for board in current_boards(timezone.now())]
-    if not is_operator(request):
-        published = published_codes()
-        found = [public_board(board, published) for board in found]
-    return {"items": found}
+    public = not is_operator(request)
+    return {"items": shown_boards(timezone.now(), public=public)}
 
 
 def _filter(chosen: SandboxParameters) -> SandboxFilter:

@@ -88,16 +88,23 @@ _POSSIBLE_STEPS = """
         UNION ALL SELECT ends, -1 FROM lives"""
 
 
-def curve(run: RunFacts, step_ms: int, *, corrected: bool = True) -> Curve | None:
+def curve(
+    run: RunFacts,
+    step_ms: int,
+    *,
+    corrected: bool = True,
+    until_us: int | None = None,
+) -> Curve | None:
     """The curve on a grid; None before T0. Steps are widened to POINTS_MAX points.
 
+    until_us: by the Run's clock; without it, the last instant of the record.
     Uncorrected, proven(t) and implied(t) are by the agents' own clocks, neither
     shifted nor shrunk; possible(t) always is corrected.
     """
     if run.t0_us is None:
         return None
     step_us = max(1, step_ms) * 1_000
-    span_us = _span_us(run)
+    span_us = _span_us(run) if until_us is None else max(0, until_us - run.t0_us)
     if span_us // step_us >= POINTS_MAX:
         step_us = -(-span_us // (POINTS_MAX - 1) // 1_000) * 1_000 + 1_000
     rows = client.query_rows(

@@ -29,13 +29,13 @@ class LogPage:
 
 
 _LINES = """
-SELECT attempt, number, at_us, toString(level) AS level, text FROM log_lines FINAL
+SELECT attempt, number, at_us, toString(level) AS level, text FROM log_lines
 WHERE run = {run:String} AND shard = {shard:UInt32}
     AND (attempt, number) >= ({after_attempt:UInt32}, {after_number:UInt64})
     AND ({attempt:Int64} < 0 OR attempt = {attempt:Int64})
     AND ({level:String} = '' OR log_lines.level = {level:String})
     AND ({q:String} = '' OR positionCaseInsensitiveUTF8(text, {q:String}) > 0)
-ORDER BY attempt, number LIMIT {limit:UInt32}
+ORDER BY attempt, number LIMIT 1 BY attempt, number LIMIT {limit:UInt32}
 """
 
 
@@ -69,19 +69,19 @@ def log_lines(
     return LogPage(lines, cursor)
 
 
-# One Attempt's lines at some levels, numbered from 0 in the order they were said.
-_VIEW = """
-    SELECT number, at_us, ifNull(toString(level), '') AS level, text,
-        row_number() OVER (ORDER BY number) - 1 AS nth
-    FROM log_lines FINAL
+# One Attempt's lines at some levels, in the order they were said; a line that came
+# twice is one line.
+_LINES_OF_VIEW = """
+    SELECT number, at_us, ifNull(toString(level), '') AS level, text
+    FROM log_lines
     WHERE run = {run:String} AND shard = {shard:UInt32} AND attempt = {attempt:UInt32}
         AND (empty({levels:Array(String)})
-            OR has({levels:Array(String)}, ifNull(toString(log_lines.level), '')))"""
-_WINDOW = f"""
-SELECT number, at_us, level, text FROM ({_VIEW})
-WHERE nth >= {{first:UInt64}} AND nth < {{until:UInt64}}
-ORDER BY nth LIMIT {{limit:UInt32}}
-"""
+            OR has({levels:Array(String)}, ifNull(toString(log_lines.level), '')))
+    ORDER BY number LIMIT 1 BY number"""
+# Read in the order of the table and no further than is shown.
+_WINDOW = f"{_LINES_OF_VIEW} LIMIT {{limit:UInt32}} OFFSET {{first:UInt64}}"
+_VIEW = f"""
+    SELECT *, row_number() OVER (ORDER BY number) - 1 AS nth FROM ({_LINES_OF_VIEW})"""
 _INDEX = f"""
 SELECT toInt64(count()) AS total,
     sumMap(map(level, toUInt64(1))) AS by_level,
@@ -161,7 +161,7 @@ def log_index(
 def log_window(run: str, view: LogView, first: int, limit: int) -> list[dict[str, Any]]:
     """Lines from place `first` on: number, at_us, level, text."""
     limit = min(limit, LINES_MAX)
-    bound = _of(run, view) | {"first": first, "until": first + limit, "limit": limit}
+    bound = _of(run, view) | {"first": first, "limit": limit}
     return client.query_rows(_WINDOW, bound, name="log_window")
 
 

@@ -47,7 +47,9 @@ _WHERE = {
     "outcome": "sandboxes.outcome = {outcome:String}",
     "cause": "sandboxes.cause = {cause:String}",
     "origin": "sandboxes.origin = {origin:String}",
-    "shard": "shard = {shard:UInt32}",
+    # The table is in the order of Sandboxes: so only this Shard's part of it is read.
+    "shard": """shard = {shard:UInt32}
+        AND sandbox >= {shard_from:UInt64} AND sandbox < {shard_to:UInt64}""",
     "suspended": "sandboxes.suspended > 0",
     "q": """(positionCaseInsensitiveUTF8(ifNull(sandboxes.message, ''), {q:String}) > 0
         OR positionCaseInsensitiveUTF8(ifNull(provider_id, ''), {q:String}) > 0)""",
@@ -176,6 +178,9 @@ def _where(run: RunFacts, chosen: SandboxFilter) -> tuple[str, dict[str, Any]]:
             parts.append(_WHERE[name])
             bound[name] = value
     bound.pop("suspended", None)
+    if chosen.shard is not None:
+        begin = chosen.shard * run.sandboxes_per_shard
+        bound |= {"shard_from": begin, "shard_to": begin + run.sandboxes_per_shard}
     if chosen.of:
         measure = _MEASURES[chosen.of]
         parts.append(f"{measure} IS NOT NULL")

@@ -49,7 +49,7 @@ _SHARDS = """
 WITH
 judged AS (
     SELECT * FROM sandboxes FINAL
-    WHERE run = {run:String} AND ({only:Int64} < 0 OR shard = {only:Int64})
+    WHERE run = {run:String} AND sandbox >= {from:UInt64} AND sandbox < {to:UInt64}
 ),
 boxes AS (
     SELECT shard, sumMap(map(toString(outcome), toUInt64(1))) AS outcomes,
@@ -83,7 +83,8 @@ rig AS (
             OR at_us + shift <= {t_destroy:Nullable(Int64)})) AS lag
     FROM events
     LEFT JOIN (SELECT shard, attempt, offset[1] AS shift FROM attempts FINAL
-        WHERE run = {run:String}) AS clocks USING (shard, attempt)
+        WHERE run = {run:String} AND ({only:Int64} < 0 OR shard = {only:Int64})
+    ) AS clocks USING (shard, attempt)
     WHERE run = {run:String} AND kind = 'health' AND judged
         AND ({only:Int64} < 0 OR shard = {only:Int64})
     GROUP BY shard
@@ -117,6 +118,7 @@ ORDER BY shard LIMIT {limit:UInt32}
 
 def shards(run: RunFacts, only: int | None = None) -> list[ShardRow]:
     """Every judged Shard in order, or one."""
+    first, last = (0, run.shard_count) if only is None else (only, only + 1)
     rows = client.query_rows(
         _SHARDS,
         {
@@ -124,6 +126,8 @@ def shards(run: RunFacts, only: int | None = None) -> list[ShardRow]:
             "t0": run.t0_us,
             "t_destroy": run.t_destroy_us,
             "only": -1 if only is None else only,
+            "from": first * run.sandboxes_per_shard,
+            "to": last * run.sandboxes_per_shard,
             "limit": SHARDS_MAX,
         },
         name="shards",
@@ -150,6 +154,34 @@ def health(run: str, shard: int) -> list[dict[str, Any]]:
         {"run": run, "shard": shard, "limit": HEALTH_POINTS_MAX},
         name="health",
     )
+
+
+# Of each Shard first, so that one that tells more often weighs no more than another.
+_FLEET_MEDIAN = """
+SELECT bin, count() AS shards, quantileExact(0.5)(cpu) AS cpu_pct,
+    quantileExact(0.5)(lag) AS loop_lag_us, quantileExact(0.5)(flying) AS in_flight,
+    quantileExact(0.5)(held) AS alive
+FROM (
+    SELECT shard, intDiv(at_us + shift - {t0:Int64}, {step:Int64}) AS bin,
+        avg(e.cpu_pct) AS cpu, max(e.loop_lag_us) AS lag, avg(e.in_flight) AS flying,
+        avg(e.alive) AS held
+    FROM events AS e
+    LEFT JOIN (SELECT shard, attempt, if(empty(half), 0,
+            offset[indexOf(half, arrayMin(half))]) AS shift
+        FROM attempts FINAL WHERE run = {run:String}) AS clocks USING (shard, attempt)
+    WHERE run = {run:String} AND kind = 'health' AND judged
+        AND at_us + shift >= {t0:Int64}
+        AND at_us + shift < {t0:Int64} + {bins:Int64} * {step:Int64}
+    GROUP BY shard, bin
+)
+GROUP BY bin ORDER BY bin LIMIT {bins:Int64}
+"""
+
+
+def fleet_median(run: str, t0_us: int, step_us: int, bins: int) -> list[dict[str, Any]]:
+    """The median Shard's health in each bin from T0 on; an empty bin has no row."""
+    bound = {"run": run, "t0": t0_us, "step": step_us, "bins": bins}
+    return client.query_rows(_FLEET_MEDIAN, bound, name="fleet_median")
 
 
 _SHIFT = """

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from runs.simcloud.boxes import Box, Boxes
 from runs.simcloud.cloud import Cloud, Refused
-from runs.simcloud.web import answer, body_of
+from runs.simcloud.web import answer, behind_key, body_of
 
 GROUP = "extensions.agents.x-k8s.io"
 CORE = "agents.x-k8s.io"
@@ -48,7 +48,7 @@ def routes(cloud: Cloud) -> list[web.RouteDef]:
     standin = _Standin(cloud)
     claims = f"/apis/{GROUP}/v1beta1/namespaces/{{namespace}}/sandboxclaims"
     proxy = "/api/v1/namespaces/{namespace}/services/{service}/proxy/execute"
-    return [
+    found = [
         web.post(claims, standin.create),
         web.get(claims, standin.list),
         web.get(claims + "/{name}", standin.get),
@@ -57,6 +57,10 @@ def routes(cloud: Cloud) -> list[web.RouteDef]:
             f"/apis/{CORE}/v1beta1/namespaces/{{namespace}}/sandboxes/{{name}}",
             standin.sandbox,
         ),
+    ]
+    return [
+        *behind_key(cloud, _unauthorised, found),
+        # The sandboxes' router asks for none.
         web.post(proxy, standin.execute),
         web.post("/execute", standin.execute),
     ]
@@ -70,8 +74,6 @@ class _Standin:
         self._watches: dict[asyncio.Queue[Event], Fits] = {}
 
     async def create(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         asked = await body_of(request)
         about = asked.get("metadata") or {}
         lifecycle = (asked.get("spec") or {}).get("lifecycle") or {}
@@ -87,8 +89,6 @@ class _Standin:
         return answer(self._shown(box), 201)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        if not self._knows(request):
-            return _unauthorised()
         fits = _selector(request)
         if request.query.get("watch") in ("true", "True", "1"):
             return await self._watch(request, fits)
@@ -103,22 +103,16 @@ class _Standin:
         return answer({**page, "metadata": about, "items": rows[first : first + size]})
 
     async def get(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["name"])
         return answer(self._shown(box)) if box else _gone()
 
     async def delete(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         if not await self._boxes.destroy(request.match_info["name"]):
             return _gone()
         return answer({"kind": "Status", "apiVersion": "v1", "status": "Success"})
 
     async def sandbox(self, request: web.Request) -> web.Response:
         """The resource behind a claim, as far as clients look: where its pod is."""
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(_claim(request.match_info["name"]))
         if box is None:
             return _gone()
@@ -199,10 +193,6 @@ class _Standin:
             "spec": box.asked.get("spec"),
             "status": status,
         }
-
-    def _knows(self, request: web.Request) -> bool:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return self._cloud.knows(key)
 
 
 def _claim(sandbox: str) -> str:

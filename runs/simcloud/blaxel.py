@@ -10,7 +10,7 @@ from aiohttp import web
 
 from runs.simcloud.boxes import Box, Boxes
 from runs.simcloud.cloud import Cloud, Refused
-from runs.simcloud.web import answer, body_of
+from runs.simcloud.web import answer, behind_key, body_of
 
 PAGE_MAX = 200
 CREATE_S = 50.0  # the server waits no longer for a sandbox to be deployed
@@ -27,13 +27,14 @@ _REFUSALS = {
 
 def routes(cloud: Cloud) -> list[web.RouteDef]:
     standin = _Standin(cloud)
-    return [
+    found = [
         web.post("/sandboxes", standin.create),
         web.get("/sandboxes", standin.list),
         web.get("/sandboxes/{name}", standin.get),
         web.delete("/sandboxes/{name}", standin.delete),
         web.post("/run/{name}/process", standin.process),
     ]
+    return behind_key(cloud, _unauthorised, found, header="X-Blaxel-Authorization")
 
 
 class _Standin:
@@ -42,8 +43,6 @@ class _Standin:
         self._boxes = Boxes(cloud, "sbx-")
 
     async def create(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         asked = await body_of(request)
         about, spec = asked.get("metadata") or {}, asked.get("spec") or {}
         labels = about.get("labels") or {}
@@ -59,14 +58,10 @@ class _Standin:
         return answer(self._shown(box))
 
     async def get(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["name"])
         return answer(self._shown(box)) if box else _gone()
 
     async def delete(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["name"])
         if box is None:
             return _gone()
@@ -74,8 +69,6 @@ class _Standin:
         return answer({**self._shown(box), "status": "DELETING"})
 
     async def list(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         rows = [self._shown(box) for box in await self._boxes.living()]
         first = int(request.query.get("cursor") or 0)
         size = min(int(request.query.get("limit") or 50), PAGE_MAX)
@@ -86,8 +79,6 @@ class _Standin:
 
     async def process(self, request: web.Request) -> web.Response:
         """Of a sandbox: run a command and wait for its end."""
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["name"])
         if box is None or not box.inside:
             return _gone()
@@ -123,10 +114,6 @@ class _Standin:
         status = "DEPLOYING" if box.coming else "DEPLOYED"
         spec = box.asked.get("spec") or {}
         return {"metadata": about, "spec": spec, "status": status, "state": "RUNNING"}
-
-    def _knows(self, request: web.Request) -> bool:
-        key = request.headers.get("X-Blaxel-Authorization", "")
-        return self._cloud.knows(key.removeprefix("Bearer "))
 
 
 def _seconds(said: object) -> float:

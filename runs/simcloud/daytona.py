@@ -13,7 +13,7 @@ from aiohttp import web
 
 from runs.simcloud.boxes import Box, Boxes
 from runs.simcloud.cloud import Cloud, Refused
-from runs.simcloud.web import answer, body_of
+from runs.simcloud.web import answer, behind_key, body_of
 
 PAGE_MAX = 200
 _REFUSALS = {
@@ -26,13 +26,14 @@ _REFUSALS = {
 
 def routes(cloud: Cloud) -> list[web.RouteDef]:
     standin = _Standin(cloud)
-    return [
+    found = [
         web.post("/sandbox", standin.create),
         web.get("/sandbox", standin.list),
         web.get("/sandbox/{id}", standin.get),
         web.delete("/sandbox/{id}", standin.delete),
         web.post("/toolbox/{id}/process/execute", standin.execute),
     ]
+    return behind_key(cloud, _unauthorised, found)
 
 
 class _Standin:
@@ -41,8 +42,6 @@ class _Standin:
         self._boxes = Boxes(cloud, "5b0e7a8c-0000-4000-8000-0000")
 
     async def create(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         asked = await body_of(request)
         ttl_s = float(asked.get("ttlMinutes") or 24 * 60) * 60
         try:
@@ -52,14 +51,10 @@ class _Standin:
         return answer(self._view(box))
 
     async def get(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["id"])
         return answer(self._view(box)) if box else _gone()
 
     async def delete(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["id"])
         if box is None:
             return _gone()
@@ -67,8 +62,6 @@ class _Standin:
         return answer({**self._view(box), "state": "destroyed"})
 
     async def list(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         wanted = orjson.loads(request.query.get("labels") or "{}").items()
         boxes = [b for b in await self._boxes.living() if wanted <= b.labels.items()]
         first = int(request.query.get("cursor") or 0)
@@ -79,8 +72,6 @@ class _Standin:
         return answer({"items": page, "nextCursor": following})
 
     async def execute(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["id"])
         if box is None or not box.inside:
             return _gone()
@@ -115,10 +106,6 @@ class _Standin:
             "toolboxProxyUrl": f"{self._cloud.url}/toolbox",
             **({"errorReason": box.refused.message} if box.refused else {}),
         }
-
-    def _knows(self, request: web.Request) -> bool:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return self._cloud.knows(key)
 
 
 def _refusal(refused: Refused) -> web.Response:

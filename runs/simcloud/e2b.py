@@ -12,7 +12,7 @@ import orjson
 from aiohttp import web
 
 from runs.simcloud.cloud import Cloud, Refused
-from runs.simcloud.web import answer, body_of
+from runs.simcloud.web import answer, behind_key, body_of
 
 PAGE_MAX = 100
 _REFUSALS = {
@@ -29,29 +29,29 @@ _REFUSALS = {
 
 def routes(cloud: Cloud) -> list[web.RouteDef]:
     """Both services on one address, as E2B_API_URL and E2B_SANDBOX_URL allow."""
-    return _Standin(cloud).routes()
+    standin = _Standin(cloud)
+    found = [
+        web.post("/v2/sandboxes", standin.create),
+        web.post("/sandboxes", standin.create),
+        web.get("/v2/sandboxes", standin.list),
+        web.delete("/sandboxes/{id}", standin.kill),
+        web.post("/sandboxes/{id}/timeout", standin.set_timeout),
+        web.post("/sandboxes/{id}/connect", standin.connect),
+        web.post("/v2/sandboxes/{id}/connect", standin.connect),
+    ]
+    return [
+        *behind_key(cloud, _unauthorised, found, header="X-API-KEY"),
+        # A sandbox's daemon has a token of its own.
+        web.post("/process.Process/Start", standin.start),
+        web.get("/health", standin.health),
+    ]
 
 
 class _Standin:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.post("/v2/sandboxes", self.create),
-            web.post("/sandboxes", self.create),
-            web.get("/v2/sandboxes", self.list),
-            web.delete("/sandboxes/{id}", self.kill),
-            web.post("/sandboxes/{id}/timeout", self.set_timeout),
-            web.post("/sandboxes/{id}/connect", self.connect),
-            web.post("/v2/sandboxes/{id}/connect", self.connect),
-            web.post("/process.Process/Start", self.start),
-            web.get("/health", self.health),
-        ]
-
     async def create(self, request: web.Request) -> web.Response:
-        if not self._cloud.knows(request.headers.get("X-API-KEY")):
-            return _refusal(Refused("auth", 401, ""))
         asked = await body_of(request)
         try:
             made = await self._cloud.create(
@@ -62,16 +62,12 @@ class _Standin:
         return answer(_joined(asked["templateID"], made), 201)
 
     async def connect(self, request: web.Request) -> web.Response:
-        if not self._cloud.knows(request.headers.get("X-API-KEY")):
-            return _refusal(Refused("auth", 401, ""))
         sandbox = request.match_info["id"]
         if not self._cloud.is_alive(sandbox):
             return answer({"code": 404, "message": "Sandbox not found"}, 404)
         return answer(_joined("base", sandbox))
 
     async def list(self, request: web.Request) -> web.Response:
-        if not self._cloud.knows(request.headers.get("X-API-KEY")):
-            return _refusal(Refused("auth", 401, ""))
         wanted = dict(parse_qsl(request.query.get("metadata", "")))
         first = int(request.query.get("nextToken") or 0)
         size = min(int(request.query.get("limit") or PAGE_MAX), PAGE_MAX)
@@ -98,8 +94,6 @@ class _Standin:
         return answer(rows, headers=headers)
 
     async def kill(self, request: web.Request) -> web.Response:
-        if not self._cloud.knows(request.headers.get("X-API-KEY")):
-            return _refusal(Refused("auth", 401, ""))
         if await self._cloud.destroy(request.match_info["id"]):
             return web.Response(status=204)
         return answer({"code": 404, "message": "Sandbox not found"}, 404)
@@ -159,6 +153,10 @@ def _refusal(refused: Refused, sandbox: str = "") -> web.Response:
     if sandbox:
         body["sandboxId"] = sandbox
     return answer(body, status)
+
+
+def _unauthorised() -> web.Response:
+    return _refusal(Refused("auth", 401, ""))
 
 
 def _envelope(flag: int, message: object) -> bytes:

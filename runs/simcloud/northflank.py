@@ -10,7 +10,7 @@ from aiohttp import WSMsgType, web
 
 from runs.simcloud.boxes import Box, Boxes
 from runs.simcloud.cloud import Cloud, Refused
-from runs.simcloud.web import answer, body_of
+from runs.simcloud.web import answer, behind_key, body_of
 
 PAGE_MAX = 100
 EXEC_S = 600.0
@@ -26,16 +26,21 @@ _REFUSALS = {
 
 def routes(cloud: Cloud) -> list[web.RouteDef]:
     standin = _Standin(cloud)
-    found = []
+    found: list[web.RouteDef] = []
     for scope in ("projects/{project}", "teams/{team}/projects/{project}"):
         every = f"/v1/{scope}/services"
-        found += [
-            web.post(every + "/deployment", standin.create),
-            web.get(every, standin.list),
-            web.get(every + "/{id}", standin.get),
-            web.delete(every + "/{id}", standin.delete),
-            web.get(f"/v1/command-exec/{scope}/services/{{id}}", standin.execute),
-        ]
+        found += behind_key(
+            cloud,
+            _unauthorised,
+            [
+                web.post(every + "/deployment", standin.create),
+                web.get(every, standin.list),
+                web.get(every + "/{id}", standin.get),
+                web.delete(every + "/{id}", standin.delete),
+            ],
+        )
+        exec_ = f"/v1/command-exec/{scope}/services/{{id}}"
+        found.append(web.get(exec_, standin.execute))  # its first message has the key
     return found
 
 
@@ -45,8 +50,6 @@ class _Standin:
         self._boxes = Boxes(cloud, "service-")
 
     async def create(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         asked = await body_of(request)
         options = asked.get("createOptions") or {}
         name = str(asked["name"])
@@ -59,21 +62,15 @@ class _Standin:
         return answer({"data": _shown(box)})
 
     async def get(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["id"])
         return answer({"data": _shown(box)}) if box else _gone()
 
     async def delete(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         if await self._boxes.destroy(request.match_info["id"]):
             return answer({"data": {}})
         return _gone()
 
     async def list(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         rows = [_shown(box) for box in await self._boxes.living()]
         first = int(request.query.get("cursor") or 0)
         size = min(int(request.query.get("per_page") or 50), PAGE_MAX)
@@ -116,10 +113,6 @@ class _Standin:
             await _say(socket, "completion", done)
         await socket.close()
         return socket
-
-    def _knows(self, request: web.Request) -> bool:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return self._cloud.knows(key)
 
 
 async def _say(socket: web.WebSocketResponse, kind: str, data: object) -> None:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from runs.simcloud.boxes import Box, Boxes
 from runs.simcloud.cloud import Cloud, Refused
-from runs.simcloud.web import answer, body_of
+from runs.simcloud.web import answer, behind_key, body_of
 
 LONG_POLL_S_MAX = 25.0
 PAGE_MAX = 5_000
@@ -21,7 +21,7 @@ _REFUSALS = {
 
 def routes(cloud: Cloud) -> list[web.RouteDef]:
     standin = _Standin(cloud)
-    return [
+    found = [
         web.post("/v1/devboxes", standin.create),
         web.post("/v1/devboxes/create_and_await_running", standin.create_and_await),
         web.get("/v1/devboxes", standin.list),
@@ -30,6 +30,7 @@ def routes(cloud: Cloud) -> list[web.RouteDef]:
         web.post("/v1/devboxes/{id}/execute", standin.execute),
         web.post("/v1/devboxes/{id}/shutdown", standin.shutdown),
     ]
+    return behind_key(cloud, _unauthorised, found)
 
 
 class _Standin:
@@ -44,8 +45,6 @@ class _Standin:
         return await self._create(request, wait_s=LONG_POLL_S_MAX)
 
     async def _create(self, request: web.Request, wait_s: float) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         asked = await body_of(request)
         launch = asked.get("launch_parameters") or {}
         ttl_s = float(launch.get("keep_alive_time_seconds") or 3_600)
@@ -63,8 +62,6 @@ class _Standin:
         return answer(_view(box)) if box else _gone()
 
     async def wait_for_status(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["id"])
         if box is None:
             return _gone()
@@ -75,8 +72,6 @@ class _Standin:
         return answer(_view(box))
 
     async def execute(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["id"])
         if box is None or not box.inside:
             return _gone()
@@ -99,8 +94,6 @@ class _Standin:
         return answer(done)
 
     async def shutdown(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["id"])
         if box is None:
             return _gone()
@@ -108,8 +101,6 @@ class _Standin:
         return answer({**_view(box), "status": "shutdown"})
 
     async def list(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         rows = [_view(box) for box in await self._boxes.living()]
         wanted = request.query.get("status")
         rows = [row for row in rows if wanted in (None, row["status"])]
@@ -119,10 +110,6 @@ class _Standin:
         size = min(int(request.query.get("limit") or 20), PAGE_MAX)
         page = rows[first : first + size]
         return answer({"devboxes": page, "has_more": first + size < len(rows)})
-
-    def _knows(self, request: web.Request) -> bool:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return self._cloud.knows(key)
 
 
 def _view(box: Box) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from runs.simcloud.boxes import Box, Boxes
 from runs.simcloud.cloud import Cloud, Refused
-from runs.simcloud.web import answer, body_of
+from runs.simcloud.web import answer, behind_key, body_of
 
 WAIT_S = 300.0  # the server waits so long before it answers "pending"
 _REFUSALS = {
@@ -26,13 +26,14 @@ _REFUSALS = {
 def routes(cloud: Cloud) -> list[web.RouteDef]:
     standin = _Standin(cloud)
     every = "/v1/namespaces/{namespace}/sandboxes"
-    return [
+    found = [
         web.post(every, standin.create),
         web.get(every, standin.list),
         web.get(every + "/{id}", standin.get),
         web.delete(every + "/{id}", standin.delete),
         web.post("/api/v1/processes/run", standin.run),
     ]
+    return behind_key(cloud, _unauthorised, found)
 
 
 class _Standin:
@@ -41,8 +42,6 @@ class _Standin:
         self._boxes = Boxes(cloud, "sb")
 
     async def create(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         asked = await body_of(request)
         ttl_s = float(asked.get("timeout_secs") or 600)
         name = str(asked.get("name") or "")
@@ -59,26 +58,18 @@ class _Standin:
         return answer({"sandbox_id": box.id, "status": status})
 
     async def get(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["id"])
         return answer(_shown(box)) if box else _gone()
 
     async def delete(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         if await self._boxes.destroy(request.match_info["id"]):
             return answer({})
         return _gone()
 
     async def list(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         return answer({"sandboxes": [_shown(b) for b in await self._boxes.living()]})
 
     async def run(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.host.partition(".")[0])
         if box is None or not box.inside:
             return _gone()
@@ -99,10 +90,6 @@ class _Standin:
             body=b"".join(b"data: %s\n\n" % orjson.dumps(event) for event in events),
             content_type="text/event-stream",
         )
-
-    def _knows(self, request: web.Request) -> bool:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return self._cloud.knows(key)
 
 
 def _shown(box: Box) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from runs.simcloud.boxes import Box, Boxes
 from runs.simcloud.cloud import Cloud, Refused
-from runs.simcloud.web import answer, body_of
+from runs.simcloud.web import answer, behind_key, body_of
 
 PAGE_MAX = 100
 WAIT_S = 600.0  # a command to a pending session waits for it
@@ -24,7 +24,7 @@ _REFUSALS = {
 
 def routes(cloud: Cloud) -> list[web.RouteDef]:
     standin = _Standin(cloud)
-    return [
+    found = [
         web.post("/v3/sandboxes", standin.create),
         web.get("/v2/sandboxes", standin.list),
         web.get("/v2/sandboxes/{name}", standin.get),
@@ -32,6 +32,7 @@ def routes(cloud: Cloud) -> list[web.RouteDef]:
         web.post("/v2/sandboxes/sessions/{session}/cmd", standin.run),
         web.post("/v2/sandboxes/sessions/{session}/stop", standin.stop),
     ]
+    return behind_key(cloud, _unauthorised, found)
 
 
 class _Standin:
@@ -41,8 +42,6 @@ class _Standin:
         self._count = 0
 
     async def create(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         asked = await body_of(request)
         self._count += 1
         name = str(asked.get("name") or f"standin-{self._count}")
@@ -55,14 +54,10 @@ class _Standin:
         return answer(_shown(box), 201)
 
     async def get(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["name"])
         return answer(_shown(box)) if box else _gone()
 
     async def destroy(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(request.match_info["name"])
         if box is None:
             return _gone()
@@ -70,8 +65,6 @@ class _Standin:
         return answer(_shown(box))
 
     async def stop(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(_name(request))
         if box is None:
             return _refusal(Refused("not_found", 410, ""))
@@ -81,8 +74,6 @@ class _Standin:
         return answer(shown)
 
     async def list(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         prefix = request.query.get("namePrefix", "")
         tag, _, value = request.query.get("tags", "").partition(":")
         boxes = [
@@ -98,8 +89,6 @@ class _Standin:
         return answer({"sandboxes": page, "pagination": pagination})
 
     async def run(self, request: web.Request) -> web.Response:
-        if not self._knows(request):
-            return _unauthorised()
         box = await self._boxes.find(_name(request))
         if box is None or not await self._boxes.wait(box, WAIT_S) or not box.inside:
             return _refusal(Refused("not_found", 410, ""))
@@ -130,10 +119,6 @@ class _Standin:
             ),
             content_type="application/x-ndjson",
         )
-
-    def _knows(self, request: web.Request) -> bool:
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return self._cloud.knows(key)
 
 
 def _shown(box: Box) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +30,7 @@ KEEP_S = 600.0
 
 Routes = Callable[[Cloud], Iterable[web.RouteDef]]
 Close = Callable[[], Any]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def serve(vendor: str, cloud: Cloud, listen: str) -> tuple[str, Close]:
@@ -50,6 +51,28 @@ async def serve(vendor: str, cloud: Cloud, listen: str) -> tuple[str, Close]:
     where = runner.addresses[0]
     cloud.url = f"http://{where[0]}:{where[1]}"
     return f"{where[0]}:{where[1]}", runner.cleanup
+
+
+def behind_key(
+    cloud: Cloud,
+    unauthorised: Callable[[], web.Response],
+    routes: Iterable[web.RouteDef],
+    *,
+    header: str = "Authorization",
+) -> list[web.RouteDef]:
+    """These routes for who shows the account's key; others hear `unauthorised`."""
+
+    def guarded(handler: Handler) -> Handler:
+        async def asked(request: web.Request) -> web.StreamResponse:
+            key = request.headers.get(header, "").removeprefix("Bearer ")
+            return await handler(request) if cloud.knows(key) else unauthorised()
+
+        return asked
+
+    return [
+        web.route(route.method, route.path, guarded(route.handler), **route.kwargs)
+        for route in routes
+    ]
 
 
 def answer(

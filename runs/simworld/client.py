@@ -23,17 +23,17 @@ def ask(address: str, secret: str, verb: str, *values: object, timeout_s: float)
     requests = [[0, "hello", secret], [1, verb, *values]]
     try:
         with _connect(address, timeout_s) as connection:
-            connection.sendall(
-                b"".join(orjson.dumps(each) + b"\n" for each in requests)
-            )
-            with connection.makefile("rb") as answers:
-                for _ in requests:
-                    line = answers.readline(ANSWER_BYTES_MAX)
+            connection.sendall(orjson.dumps(requests) + b"\n")
+            with connection.makefile("rb") as lines:
+                answers: list[list[Any]] = []
+                while len(answers) < len(requests):
+                    line = lines.readline(ANSWER_BYTES_MAX)
                     if not line:
                         raise WorldError(f"{address}: closed without an answer")
-                    _, failed, *said = orjson.loads(line)
-                    if failed:
-                        raise WorldError(f"{address}: {said}")
+                    answers += orjson.loads(line)
+                    for _, failed, *said in answers:
+                        if failed:
+                            raise WorldError(f"{address}: {said}")
     except OSError as error:
         raise WorldError(f"{address}: {error}") from error
     return said[0] if said else None

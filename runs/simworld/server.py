@@ -1,5 +1,7 @@
-"""The world's socket: newline-delimited JSON arrays, many requests in flight.
+"""The world's socket: lines of JSON, many requests in flight.
 
+A line is an array: of requests on the way in, of answers on the way out, as many of
+each as are at hand (at most BATCH_MAX, and LINE_BYTES_MAX to the world).
 Request [id, verb, …], answer [id, 0, …] or [id, 1, cause, status, message]:
 
   hello     secret                            before anything else
@@ -27,7 +29,9 @@ import orjson
 from runs.simworld.engine import Engine
 from runs.simworld.timers import Timers
 
+LINE = orjson.OPT_APPEND_NEWLINE
 LINE_BYTES_MAX = 1_048_576
+BATCH_MAX = 1_000
 CONNECTIONS_MAX = 20_000
 
 
@@ -90,7 +94,8 @@ class Connection(asyncio.Protocol):
             if len(self._rest) > LINE_BYTES_MAX:
                 raise BadRequest("line too long")
             for line in lines:
-                self._handle(line)
+                for request in _requests(line):
+                    self._handle(request)
         except BadRequest as error:
             self.send([None, 1, "invalid_request", 400, str(error)])
             self.close()
@@ -108,13 +113,15 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _flush(self) -> None:
-        if self._out and self._transport is not None:
-            self._transport.write(b"\n".join([*map(orjson.dumps, self._out), b""]))
-        self._out.clear()
+        out, self._out = self._out, []
+        if self._transport is not None:
+            for start in range(0, len(out), BATCH_MAX):
+                batch = out[start : start + BATCH_MAX]
+                self._transport.write(orjson.dumps(batch, option=LINE))
 
-    def _handle(self, line: bytes) -> None:
+    def _handle(self, request: list[Any]) -> None:
         try:
-            request_id, verb, *values = orjson.loads(line)
+            request_id, verb, *values = request
             pending = Pending(self, request_id)
             if self._known:
                 self._verbs[verb](pending, *values)
@@ -126,6 +133,16 @@ class Connection(asyncio.Protocol):
                 self.close()
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise BadRequest(f"not of this protocol: {error!r}") from None
+
+
+def _requests(line: bytes) -> list[list[Any]]:
+    try:
+        found: list[list[Any]] = orjson.loads(line)
+    except ValueError as error:
+        raise BadRequest(f"not of this protocol: {error!r}") from None
+    if not isinstance(found, list) or not 0 < len(found) <= BATCH_MAX:
+        raise BadRequest(f"not an array of at most {BATCH_MAX} requests")
+    return found
 
 
 class WorldServer:

@@ -33,7 +33,7 @@ def head(found: Run) -> dict[str, Any]:
         "outcomes": _outcomes(shown["outcomes"]),
         "progress": shown.get("progress"),
         "figures": headline.figures(shown),
-        "abortable": found.state not in _NOT_ABORTABLE,
+        "abortable": found.state not in _NOT_ABORTABLE and not found.end_reason,
     }
     if found.state != State.SEALED:
         deadline = lifecycle.deadline_us(found, plan) if found.t0_us else None

@@ -6,11 +6,13 @@ record says of the agents and of errors is asked of ClickHouse less often.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from django.core.cache import cache
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_GET
@@ -40,17 +42,21 @@ TONES: Mapping[str, tuple[str, str]] = {
     "l": ("lost", "lost"),
 }
 _ENDED = ("failed", "dead")
+_CODE = re.compile(r"[a-z0-9-]{1,40}")  # of a Run; the name under which it is kept
 
 
 @require_GET
 def live(request: HttpRequest, code: str) -> HttpResponse:
     """What changes: the head of the page as HTML, the grid as letters. With an ETag."""
-    known = get_object_or_404(visible_to(request).only("pk", "state"), code=code)
+    if not _CODE.fullmatch(code):
+        raise Http404(f"no Run is called {code}")
+    if not request.user.is_authenticated:
+        get_object_or_404(visible_to(request).only("pk"), code=code)
 
     def told() -> tuple[dict[str, Any], float]:
-        return _told(Run.objects.get(pk=known.pk)), KEPT_S
+        return _told(get_object_or_404(Run, code=code)), KEPT_S
 
-    return answer(request, kept(f"live:{known.pk}:{known.state}", told))
+    return answer(request, kept(f"live:{code}", told))
 
 
 def _told(found: Run) -> dict[str, Any]:
@@ -104,12 +110,18 @@ def _square(index: int, row: Mapping[str, Any] | None, size: int) -> dict[str, A
         tone = "c"
     else:
         tone = "a" if row["phase"] == "armed" and not row["sent"] else "p"
-    said = [words(row["finished"] or row["phase"]), f"{thousands(row['alive'])} alive"]
+    says = _said(tone, row["finished"] or row["phase"], row["alive"], bad)
+    return {"index": index, "tone": tone, "says": says, "row": row}
+
+
+@lru_cache(maxsize=4_096)  # most Shards are alike
+def _said(tone: str, doing: str, alive: int, bad: int) -> str:
+    said = [words(doing), f"{thousands(alive)} alive"]
     if bad:
         said.append(f"{thousands(bad)} failed or died")
     if tone in "ql":
         said.insert(0, TONES[tone][1])
-    return {"index": index, "tone": tone, "says": ", ".join(said), "row": row}
+    return ", ".join(said)
 
 
 def cells(shards: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -138,8 +150,16 @@ def agents_context(
         "oldest_s": None if oldest is None else max(0.0, (now - oldest) / 1e6),
         "dropped": sum(row["events_dropped"] for row in rows),
         "fleet": shown["fleet"],
-        "record": _record(found),
+        "record": (record := _record(found)),
+        "unread": _unread(rows, record or {}),
     }
+
+
+def _unread(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> int:
+    """Failures and deaths that agents have told of and whose record is not here yet."""
+    told: int = sum(row[name] for row in rows for name in _ENDED)
+    known: int = sum(row["count"] for row in record.get("causes") or ())
+    return max(0, told - known)
 
 
 def _record(found: Run) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from threading import Lock
 from typing import Any
 
 import orjson
@@ -15,6 +16,9 @@ from django.utils.cache import get_conditional_response, patch_vary_headers
 
 SMALL_BYTES = 500  # not worth compressing
 LEVEL = 6
+WAIT_S = 5.0  # for whoever makes it already; then one makes it oneself
+# One of them makes a thing while the others wait for it; two keys may share a lock.
+_LOCKS = tuple(Lock() for _ in range(64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +38,25 @@ def pack(value: Any) -> Packed:
 
 
 def kept(key: str, make: Callable[[], tuple[Any, float]]) -> Packed:
-    """What is kept under the key; else made, with the seconds that it may be kept."""
+    """What is kept under the key; else made, with the seconds that it may be kept.
+
+    Made once in this process, however many ask within WAIT_S; `make` must ask for no
+    other thing that is kept.
+    """
     found: Packed | None = cache.get(key)
-    if found is None:
-        value, keep_s = make()
-        found = pack(value)
-        cache.set(key, found, keep_s)
+    if found is not None:
+        return found
+    lock = _LOCKS[hash(key) % len(_LOCKS)]
+    mine = lock.acquire(timeout=WAIT_S)
+    try:
+        found = cache.get(key)
+        if found is None:
+            value, keep_s = make()
+            found = pack(value)
+            cache.set(key, found, keep_s)
+    finally:
+        if mine:
+            lock.release()
     return found
 
 

@@ -66,7 +66,7 @@ def _who(run: Run, plan: Plan) -> list[Line]:
             f"{run.launched_at:%-d %b %Y %H:%M:%S} UTC" if run.launched_at else "",
             "its launch is not recorded",
         ),
-        Line("T0", t0, "no create was ever released"),
+        Line("T0", t0, _until_sealed(run, "no create was ever released")),
         Line("Sealed", _instant(run.sealed_at_us), "not sealed yet"),
         *([Line("Note", plan.note)] if plan.note else []),
     ]
@@ -137,14 +137,15 @@ def _observed(run: Run) -> Line:
     if found.get("connect_us") is not None:
         said.append(f"connect round trip {microseconds(found['connect_us'])}")
     why = "the sandboxes did not say what they were given"
-    return Line("Spec observed", ", ".join(said), why)
+    return Line("Spec observed", ", ".join(said), _until_sealed(run, why))
 
 
 def _previous(run: Run) -> Line:
     """How rested the Provider was: since the site's last Run there."""
     since_s = ((run.summary or {}).get("observed") or {}).get("since_previous_s")
     said = "" if since_s is None else f"{figure(since_s / 60)} min before T0"
-    return Line("Previous Run there", said, "this site knows of none")
+    why = _until_sealed(run, "this site knows of none")
+    return Line("Previous Run there", said, why)
 
 
 def _machines(run: Run) -> list[Line]:
@@ -234,7 +235,7 @@ def _means(run: Run, plan: Plan) -> list[Line]:
         Line(
             "Clock bound",
             "" if bound is None else f"± {microseconds(bound)}",
-            "no instant of the proven curve was placed",
+            _until_sealed(run, "no instant of the proven curve was placed"),
             reverse("shards", args=[run.code]) + "?sort=clock_bound_us",
         ),
         Line("Seed", str(plan.seed)),
@@ -274,6 +275,11 @@ def _record(run: Run) -> list[Line]:
         ),
         Line("Raw segments", "every one, with links", href=f"{api}/raw"),
     ]
+
+
+def _until_sealed(run: Run, why: str) -> str:
+    """Of what is never known where it is not known at the end."""
+    return why if run.state == State.SEALED else "not known yet"
 
 
 def _instant(at_us: int | None) -> str:

@@ -18,15 +18,7 @@ from markdown_it import MarkdownIt
 
 from runs.api.shapes import run_json
 from runs.headline import beneath, headline, qualified, qualifiers
-from runs.leaderboard import (
-    STAND_IN,
-    board_json,
-    class_plans,
-    current_boards,
-    history,
-    public_board,
-    published_codes,
-)
+from runs.leaderboard import STAND_IN, class_plans, history, shown_boards
 from runs.models import Run, State
 from runs.templatetags.runs_format import duration, thousands
 from runs.views.runs import visible_to
@@ -72,7 +64,7 @@ def leaderboard_card(request: HttpRequest) -> HttpResponse:
     boards = _boards(request, public=True)
     chosen = request.GET.get("class", "")
     found = [b for b in boards if b["places"] and chosen in ("", b["class"])]
-    ctx = {"board": found[0] if found else None, "site": settings.SITE_URL}
+    ctx = {"board": found[0] if found else None}
     answer = render(
         request, "runs/leaderboard_card.svg", ctx, content_type="image/svg+xml"
     )
@@ -105,6 +97,7 @@ class PublishedRuns(Feed):  # type: ignore[type-arg]  # not generic at run time
     """Newly published Runs, as an Atom feed."""
 
     feed_type = Atom1Feed
+    author_name = "Holdfast"  # Atom asks for one
     title = "Holdfast: newly published Runs"
     subtitle = (
         "How many sandboxes were proven alive together, and whether to believe it."
@@ -138,11 +131,8 @@ class PublishedRuns(Feed):  # type: ignore[type-arg]  # not generic at run time
 
 def _boards(request: HttpRequest, *, public: bool = False) -> list[dict[str, Any]]:
     """Every class with its places; what strangers may not see is counted only."""
-    plans = class_plans()
-    found = [board_json(board, plans) for board in current_boards(timezone.now())]
-    if public or not request.user.is_authenticated:
-        published = published_codes()
-        found = [public_board(board, published) for board in found]
+    public = public or not request.user.is_authenticated
+    found = shown_boards(timezone.now(), public=public)
     for board in found:  # `items` is a method of a dict in a template
         board["said"] = _class_said(board)
         shares = [

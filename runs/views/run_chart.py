@@ -210,4 +210,6 @@ def _phases(found: Run, end_s: float) -> list[charts.Phase]:
 def _no_curve(found: Run) -> str:
     if found.state == State.SEALED:
         return "There is no curve: this Run ended before any create was sent."
+    if found.t0_us is not None and lifecycle.now_us(found) > found.t0_us:
+        return "No answer has been read yet; the curve begins with the first."
     return "The curve begins with the burst."

@@ -24,14 +24,10 @@ from runs import lifecycle, results
 from runs.api.shapes import OUTCOMES
 from runs.errors import QueryError
 from runs.models import LIVE_STATES, Run, State
-from runs.strips import axis_of, line, strip
-from runs.templatetags.runs_format import (
-    LETTERS,
-    microseconds,
-    thousands,
-    words,
-)
+from runs.strips import axis_of, strip
+from runs.templatetags.runs_format import LETTERS, words
 from runs.views.runs import logs_visible_to, may_see_logs, visible_to
+from runs.views.shard_health import health_rows
 from runs.views.wrong import wrong
 from shardagent.wire import Plan
 
@@ -52,13 +48,6 @@ SCRIPTS = (
     "js/ansi.js",
 )
 BAD_KINDS = ("create_failed", "readiness_failed", "dead", "orphaned", "lost")
-_HEALTH = (
-    # name, label, how it reads, least top, SUSPECT above
-    ("cpu_pct", "CPU", lambda value: f"{value:.0f} %", 100.0, 80.0),
-    ("loop_lag_us", "Loop lag", microseconds, 100_000.0, 100_000.0),
-    ("in_flight", "In flight", thousands, 1.0, None),
-    ("alive", "Alive", thousands, 1.0, None),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +130,7 @@ def _header_context(found: Run, index: int) -> dict[str, Any]:
     attempts = found.attempts.filter(shard=index).select_related("host")
     ctx: dict[str, Any] = {"attempts": attempts.order_by("number")}
     try:
-        row = next(iter(results.shards(found, index)), None)
+        row = _shard_row(found, index)
         known = _troubled_shards(found)
     except QueryError:
         return ctx | {"unread": True, "neighbours": {}}
@@ -201,7 +190,7 @@ def _lives_context(
         "story": _story(found, index, story, axis),
         "ticks": axis.ticks(),
         "bands": _bands(found, axis.to_us, axis),
-        "health": _health_rows(health, axis),
+        "health": health_rows(found, health, axis),
     }
 
 
@@ -222,24 +211,6 @@ def _story(
         row["bad"] = row["kind"] in BAD_KINDS
         row["place"] = f"{axis.x(at) / 10:.2f}%" if at is not None and at >= 0 else ""
     return rows
-
-
-def _health_rows(
-    samples: Sequence[Mapping[str, Any]], axis: Any
-) -> list[dict[str, Any]]:
-    found = []
-    for name, label, says, least_top, suspect in _HEALTH:
-        drawn = line(samples, name, axis, least_top=least_top)
-        if drawn is not None:
-            over = suspect is not None and drawn["max"] > suspect
-            limit = None
-            if suspect is not None:
-                limit = drawn["height"] * (1 - suspect / drawn["top"])
-            found.append(
-                {"label": label, "over": over, "limit": limit, **drawn}
-                | {"said_max": says(drawn["max"])}
-            )
-    return found
 
 
 def _bands(found: Run, end_us: int, axis: Any) -> list[dict[str, Any]]:
@@ -302,6 +273,17 @@ def _log_text(
             return
         page = _log_page(found, index, query, page["next"], DOWNLOAD_PAGE)
     yield f"… cut after {DOWNLOAD_PAGES_MAX * DOWNLOAD_PAGE:,} lines\n"
+
+
+def _shard_row(found: Run, index: int) -> dict[str, Any] | None:
+    """What came of the Shard; of a sealed Run it does not change."""
+    key = f"shard:{found.code}:{found.sealed_at_us}:{index}"
+    row: dict[str, Any] | None = cache.get(key)
+    if row is None:
+        row = next(iter(results.shards(found, index)), None)
+        if found.state == State.SEALED:
+            cache.set(key, row, SEALED_KEPT_S)
+    return row
 
 
 def _troubled_shards(found: Run) -> list[int]:

@@ -1,8 +1,9 @@
 """Modal through its own SDK: there is no REST.
 
-The SDK speaks gRPC on a thread and loop of its own. Its retries of the control plane
-are pinned off (no public switch; a test sees that one refusal is one request); those of
-the command router, which carries commands, cannot be (docs/providers.md).
+The SDK speaks gRPC, in an agent on the agent's own loop (modal_loop.py). Its retries of
+the control plane are pinned off (no public switch; a test sees that one refusal is one
+request); those of the command router, which carries commands, cannot be
+(docs/providers.md).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from shardagent.providers.base import (
     Sent,
     Wanted,
 )
+from shardagent.providers.modal_loop import Stay
 from shardagent.providers.rest import OUTPUT_CHARACTERS_MAX, WITNESS_TIMEOUT_S
 from shardagent.providers.taxonomy import Rule, cause_of
 from shardagent.scrub import Scrubber
@@ -88,6 +90,7 @@ class ModalProvider:
         self._image_asked = plan.spec.image or IMAGE
         self._scrubber = Scrubber(self.about.secrets(config))
         self._opening = asyncio.Lock()
+        self._stay = Stay()
         self._client: Any = None
         self._app: Any = None
         self._image: Any = None
@@ -191,12 +194,14 @@ class ModalProvider:
         client, self._client = self._client, None
         if client is not None:
             await self._ask("close", client.close.aio())
+        self._stay.leave()
 
     async def _open(self) -> None:
         """The channel, the app and the image: once, before anything is measured."""
         async with self._opening:
             if self._image is not None:
                 return
+            self._stay.enter()
             modal, config = self._modal, self._config
             api: Any = importlib.import_module("modal_proto.api_pb2")
             client = modal.Client(

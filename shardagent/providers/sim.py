@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +26,7 @@ from shardagent.providers.base import (
 from shardagent.wire import Plan
 
 LINE = orjson.OPT_APPEND_NEWLINE
+BATCH_MAX = 1_000  # requests of a line
 ANSWER_BYTES_MAX = 16 * 1_048_576
 
 Build = Callable[..., Created | Answer | None]  # an answer's values as what they mean
@@ -239,7 +239,7 @@ class _Wire(asyncio.Protocol):
         self._next_id = 0
         self._calls: dict[int, asyncio.Future[list[Any]]] = {}
         self._quick: dict[int, tuple[Waiting, Build]] = {}
-        self._out: list[bytes] = []
+        self._out: list[tuple[object, ...]] = []
         self._sent: list[Sent] = []
         self._sent_quick: list[Waiting] = []
         self.open = False
@@ -270,7 +270,7 @@ class _Wire(asyncio.Protocol):
         self._next_id = request_id = self._next_id + 1
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(orjson.dumps((request_id, *asked), option=LINE))
+        self._out.append((request_id, *asked))
         return request_id
 
     def close(self) -> None:
@@ -291,13 +291,14 @@ class _Wire(asyncio.Protocol):
         try:
             if len(self._rest) > ANSWER_BYTES_MAX:
                 raise ValueError("answer too long")
-            self._all_answered(_parsed(lines))
+            for line in lines:
+                self._all_answered(_answers(line))
         except (ValueError, TypeError) as error:
             self._fail(_lost(f"unintelligible answer: {error}"))
             self.close()
 
     def _all_answered(self, answers: Iterable[list[Any]]) -> None:
-        """These came in one read of the socket: at one instant."""
+        """These came on one line: at one instant."""
         clock: Ticking | None = None
         at = 0
         for request_id, failed, *values in answers:
@@ -336,9 +337,11 @@ class _Wire(asyncio.Protocol):
                 clock = waiting.clock
                 at = clock.now_us()
             waiting.sent(at)
+        out, self._out = self._out, []
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
+            for start in range(0, len(out), BATCH_MAX):
+                batch = out[start : start + BATCH_MAX]
+                self._transport.write(orjson.dumps(batch, option=LINE))
         self._sent.clear()
         self._sent_quick.clear()
 
@@ -354,13 +357,11 @@ class _Wire(asyncio.Protocol):
             waiting.ended(None, lost, waiting.clock.now_us())
 
 
-def _parsed(lines: list[bytes]) -> Iterable[list[Any]]:
-    """What each says; all at once where all is well: that costs a third."""
-    with contextlib.suppress(ValueError):
-        answers: list[list[Any]] = orjson.loads(b"[" + b",".join(lines) + b"]")
-        if len(answers) == len(lines):
-            return answers
-    return map(orjson.loads, lines)  # up to the one that is unintelligible
+def _answers(line: bytes) -> list[list[Any]]:
+    found: list[list[Any]] = orjson.loads(line)
+    if not isinstance(found, list) or not found:
+        raise ValueError("not an array of answers")
+    return found
 
 
 def _created(provider_id: Any) -> Created:

@@ -1,8 +1,10 @@
 // Draws each [data-chart] from the figure at its address, in the page's own colours.
 import { makeRoom, nameWhereThereIsRoom } from "./chart_labels.js";
+import { onPaper } from "./chart_print.js";
 
 const CONFIG = { responsive: true, displayModeBar: false }; // drag zooms, double click resets
 const LOADING_LIMIT_MS = 20_000;
+const figures = new WeakMap(); // chart → its figure as the site sent it
 
 function token(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -75,22 +77,30 @@ export async function draw(place) {
     why(place, figure.why ?? "There is no curve yet.");
     return;
   }
-  const plotly = await library();
+  await library();
   const first = place.dataset.drawn === undefined;
   if (first) place.textContent = "";
   place.dataset.drawn ??= "";
   delete place.dataset.why;
-  const { data, layout } = themed(figure);
-  if (window.innerWidth < 640) {
-    layout.margin = { ...layout.margin, l: 44, r: 8 };
-    layout.height = Math.min(layout.height ?? 300, 300);
-  }
-  nameWhereThereIsRoom(place, data, layout);
-  await plotly.react(place, data, layout, CONFIG);
-  const moved = makeRoom(place, layout.annotations);
-  if (moved) await plotly.relayout(place, { annotations: moved });
+  figures.set(place, figure);
+  await show(place);
   place.dataset.drawn = address;
   if (first) wire(place);
+}
+
+async function show(place, width = 0) {
+  const { data, layout } = themed(structuredClone(figures.get(place)));
+  if (width) layout.width = width;
+  else layout.autosize = true; // as wide as its place, also after it was printed
+  if (!width && window.innerWidth < 640) {
+    layout.margin = { ...layout.margin, l: 44, r: 8 };
+    const named = data.filter((trace) => trace.showlegend !== false).length; // one below the other
+    layout.height = Math.min(layout.height ?? 300, 300) + (named > 3 ? 18 * named : 0);
+  }
+  nameWhereThereIsRoom(width || place.clientWidth, data, layout);
+  await window.Plotly.react(place, data, layout, CONFIG);
+  const moved = makeRoom(place, layout.annotations);
+  if (moved) await window.Plotly.relayout(place, { annotations: moved });
 }
 
 // A click on a point leads to what it counts; the buttons beneath take the chart away.
@@ -126,4 +136,8 @@ export function drawAll() {
 }
 
 drawAll();
+onPaper((width) => {
+  const drawn = [...document.querySelectorAll("[data-chart]")].filter((place) => figures.has(place));
+  for (const place of drawn) show(place, width);
+});
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);

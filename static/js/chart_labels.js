@@ -7,9 +7,9 @@ const ROWS = 3;
 
 // Lines are named directly where their part of the plot is wide enough for the name;
 // else in the legend.
-export function nameWhereThereIsRoom(place, data, layout) {
+export function nameWhereThereIsRoom(width, data, layout) {
   const [from, to] = layout.xaxis.range ?? [0, 0];
-  const px = (place.clientWidth - layout.margin.l - layout.margin.r) / (to - from || 1);
+  const px = (width - layout.margin.l - layout.margin.r) / (to - from || 1);
   layout.annotations = layout.annotations?.filter((label) => {
     if (label.room_s === undefined || label.room_s * px > label.text.length * CHAR_PX) return true;
     data.find((trace) => trace.name === label.text).showlegend = true;

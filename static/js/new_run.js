@@ -50,6 +50,7 @@ button.addEventListener("click", async () => {
     flown.textContent = "The site does not answer; nothing is known of the preflight.";
   }
   button.disabled = false;
+  flown.scrollIntoView({ block: "nearest" });
 });
 
 form.addEventListener("input", () => {

@@ -36,15 +36,27 @@ async function poll() {
   colourGrid(told.tones, told.says);
   const abort = live.querySelector("[data-abort]");
   if (abort) abort.hidden = !told.abortable;
+  if (moved) await showKnown();
   turn += 1;
   if (moved || turn % CURVE_EVERY === 0) await drawAll();
 }
 
-// The evidence of a sealed Run takes the place of what could be watched.
-async function showSealed() {
+// What the Run is measured by becomes known from phase to phase.
+async function showKnown() {
+  const sections = (await fetchPage()).querySelector("[data-sections]");
+  const here = document.querySelector("[data-sections]");
+  if (sections && place() && !here.contains(document.activeElement)) here.replaceWith(document.adoptNode(sections));
+}
+
+async function fetchPage() {
   const answer = await fetch(location.href, { cache: "no-cache" });
   if (!answer.ok) throw new Error(`the site answers ${answer.status}`);
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+// The evidence of a sealed Run takes the place of what could be watched.
+async function showSealed() {
+  const page = await fetchPage();
   document.body.className = page.body.className;
   document.querySelector("main").replaceWith(document.adoptNode(page.querySelector("main")));
   document.title = page.title;

@@ -33,7 +33,7 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def records(site: Site) -> None:
-    bucket = Path(site.environment["DATA"]) / "objects" / "raw"
+    bucket = site.data / "objects" / "raw"
     record.write(
         bucket, "sim-large", shards=200, per_shard=20, log_lines=400, late=False
     )
@@ -72,7 +72,7 @@ def test_a_live_run_is_shown(page: Page, site: Site, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 1440, "height": 1000})
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(LIVE_PLAN))
-    said = site.manage("launch_run", str(plan))
+    said = site.last_line("launch_run", str(plan))
     code = re.search(r"sim-[0-9a-f]+", said)
     assert code is not None, said
     page.goto(f"{site.url}/runs/{code[0]}")

@@ -53,7 +53,7 @@ OTHER_PAGES = (
 @pytest.fixture(scope="module")
 def runs(site: Site) -> str:
     """One Run of many Shards, and two to compare; their address without the code."""
-    bucket = Path(site.environment["DATA"]) / "objects" / "raw"
+    bucket = site.data / "objects" / "raw"
     record.write(
         bucket,
         WIDE,
@@ -64,8 +64,7 @@ def runs(site: Site) -> str:
     )
     record.write(bucket, "small-001", shards=20, per_shard=10)
     record.write(bucket, "small-002", shards=20, per_shard=10, tti_ms=900, seed=2)
-    for code in (WIDE, "small-001", "small-002"):
-        site.manage("rebuild_run", code, limit_s=REBUILD_LIMIT_S)
+    site.manage("rebuild_run", "--all", limit_s=REBUILD_LIMIT_S)
     return f"{site.url}/runs"
 
 
@@ -155,6 +154,27 @@ def test_the_same_address_is_a_file(page: Page, runs: str) -> None:
             assert len(json.loads(answer.text())["data"]) == count
         if kind == "parquet":
             assert answer.body()[:4] == b"PAR1"
+
+
+def test_paper_is_white_and_holds_whole_charts(page: Page, runs: str) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{runs}/small-001")
+    chart = page.locator("[data-chart]").first
+    expect(chart.locator(".scatterlayer .trace")).to_have_count(3)
+    ink = "getComputedStyle(document.body).color"
+    on_screen, paper_px = page.evaluate(ink), 690
+    assert float(chart.locator("svg").first.get_attribute("width") or 0) > paper_px
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(ink) == "rgb(27, 30, 35)"
+    assert float(chart.locator("svg").first.get_attribute("width") or 0) < paper_px
+    line = chart.locator(".scatterlayer .trace path.js-line").last
+    assert "rgb(0, 114, 178)" in str(line.get_attribute("style"))
+    page.emulate_media(media="screen", color_scheme="dark")
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(ink) == on_screen
+    assert float(chart.locator("svg").first.get_attribute("width") or 0) > paper_px
+    page.emulate_media(color_scheme="light")
 
 
 def test_many_shards_are_a_grid(page: Page, runs: str) -> None:

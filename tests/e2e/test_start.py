@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from tests.embedded import ROOT, Site, quick_plan, running
 
@@ -30,7 +31,7 @@ def test_a_second_copy_and_a_taken_port_are_one_line_each(tmp_path: Path) -> Non
         assert f"port {first.port} cannot be used" in said.stderr
         assert "PORT=" in said.stderr
         side_by_side = Site(tmp_path / "c")
-        side_by_side.start()
+        side_by_side.start(bare=True)
         assert side_by_side.get("/runs")["items"] == []
         assert side_by_side.stop() < 10
 
@@ -75,10 +76,20 @@ def test_an_impossible_plan_is_exit_2_with_a_line_a_field(
 ) -> None:
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(plan))
+    with pytest.raises(CommandError) as caught:
+        call_command("launch_run", str(path))
+    assert caught.value.returncode == 2
+    for field in fields:
+        assert f"  {field}: " in str(caught.value)
+
+
+def test_an_impossible_plan_at_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps({"provider": "nope", "sandbox_count": 0}))
     said = Site(tmp_path / "data").manage("launch_run", str(path), check=False)
     assert said.returncode == 2
-    for field in fields:
-        assert f"  {field}: " in said.stderr
+    assert "  provider: " in said.stderr
+    assert "  sandbox_count: " in said.stderr
     assert "Traceback" not in said.stderr
 
 

@@ -81,3 +81,14 @@ def test_a_health_line_leaves_missing_samples_out() -> None:
     assert found is not None
     assert found["points"] == "0,18.0 1000,0.0"
     assert line([], "cpu_pct", AXIS, least_top=100) is None
+
+
+def test_what_is_behind_shares_the_scale_and_ends_with_the_axis() -> None:
+    samples = [{"elapsed_us": 0, "alive": 5}]
+    fleet = [{"elapsed_us": at * S, "alive": 10} for at in (0, 50, 120)]
+    found = line(samples, "alive", AXIS, least_top=1, behind=fleet)
+    assert found is not None
+    assert found["points"] == "0,18.0"
+    assert found["behind"] == "0,36 0,0.0 500,0.0 500,36"
+    assert (found["max"], found["behind_max"], found["top"]) == (5, 10, 10)
+    assert line([], "alive", AXIS, least_top=1, behind=fleet) is None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from shardagent.calls import Call, Result, Verb
-from shardagent.deadlines import QuickCall, QuickCalls
+from shardagent.deadlines import Deadlines, QuickCall, QuickCalls
 from shardagent.errors import Cause, Origin, ProviderError
 from shardagent.providers.base import Answer
 
@@ -45,7 +45,7 @@ def _noting(note: list[int], value: int) -> Callable[[], object]:
 
 async def _answered() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner, runner)
+    calls = QuickCalls(runner, runner, Deadlines(runner))
     one = begin(calls)
     assert calls.in_flight == 1
     runner.now += 2_000
@@ -68,7 +68,7 @@ def test_an_answer_ends_a_call_once_and_counts_from_its_sending() -> None:
 
 async def _expired() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner, runner)
+    calls = QuickCalls(runner, runner, Deadlines(runner))
     forgotten: list[int] = []
     first = begin(calls, forgotten)
     answered = begin(calls, forgotten)
@@ -88,8 +88,9 @@ async def _expired() -> None:
     first.ended(Answer(0, "too late"), None, runner.now)
     assert len(runner.results) == 2
     calls.forget()
-    assert last.over
     assert calls.in_flight == 0
+    last.ended(Answer(0, "too late"), None, runner.now)
+    assert len(runner.results) == 2
 
 
 def test_only_what_is_overdue_expires_and_nothing_ends_twice() -> None:
@@ -98,7 +99,7 @@ def test_only_what_is_overdue_expires_and_nothing_ends_twice() -> None:
 
 async def _unsent() -> None:
     runner = FakeRunner()
-    calls = QuickCalls(runner, runner)
+    calls = QuickCalls(runner, runner, Deadlines(runner))
     begin(calls)
     runner.now += 50_000
     async with asyncio.timeout(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.shardagent.virtual_time import (
 )
 
 SECOND = 1_000_000
+EXAMPLES = int(os.environ.get("SHARD_EXAMPLES", "100"))
 
 
 def make_plan(**overrides: Any) -> Plan:
@@ -466,7 +468,7 @@ def drives(draw: st.DrawFn) -> Drive:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(drives())
 def test_whatever_happens_every_sandbox_is_accounted_for(drive: Drive) -> None:
     drive.run()

@@ -103,8 +103,8 @@ class Drive:
             now=self.now,
         )
 
-    def event(
-        self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
+    def note(
+        self, kind: Kind, at: int, sandbox: int | None, fields: dict[str, object]
     ) -> None:
         assert at <= self.now
         event = {"kind": str(kind), "at": at, **fields}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -123,3 +125,22 @@ async def test_nobody_listening_is_the_network() -> None:
         port = free.getsockname()[1]
     found = await attempt(f"127.0.0.1:{port}")
     assert (found.cause, found.origin) == (Cause.NETWORK, Origin.NETWORK), found
+
+
+async def test_the_sdk_works_on_the_loop_of_the_agent() -> None:
+    """So that its time is seen by what judges this process; and never on a loop that
+    is over, or in a thread that is not the agent's."""
+    from runs.simcloud.modal import serve
+
+    threads = set(threading.enumerate())
+    address, close = await serve(cloud("INTERNAL", ""), "127.0.0.1", 0)
+    try:
+        await attempt(address)
+        assert set(threading.enumerate()) <= threads
+        # In another thread, the SDK has its own.
+        found = await asyncio.to_thread(lambda: asyncio.run(attempt(address)))
+        assert found.cause is P
+        # Which is then used here too, as there can be only one.
+        assert (await attempt(address)).cause is P
+    finally:
+        await close()

@@ -14,6 +14,7 @@ from runs.models import Run
 
 class Command(BaseCommand):
     help = "Abort a Run; it is torn down, collected and sealed."
+    requires_system_checks = []  # they load every page: a second
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("code")

@@ -21,6 +21,7 @@ BAD_INPUT = 2  # exit status
 
 class Command(BaseCommand):
     help = "Launch a Run from a Plan (a JSON file, or - for standard input)."
+    requires_system_checks = []  # they load every page: a second
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("plan")

@@ -18,6 +18,7 @@ RUNS_MAX = 10_000
 
 class Command(BaseCommand):
     help = "List a Run's sandboxes at its Provider by label and destroy them."
+    requires_system_checks = []  # they load every page: a second
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("code", nargs="?")

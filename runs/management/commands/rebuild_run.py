@@ -14,6 +14,7 @@ from runs.management.site import operate, site_for_commands
 
 class Command(BaseCommand):
     help = "Rebuild Runs (rows, ClickHouse, summaries) from the bucket alone."
+    requires_system_checks = []  # they load every page: a second
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("code", nargs="?")

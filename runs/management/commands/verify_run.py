@@ -14,6 +14,7 @@ from runs.management.site import operate, site_for_commands
 
 class Command(BaseCommand):
     help = "Compare a sealed Run's manifest with its segments; exit 1 on a difference."
+    requires_system_checks = []  # they load every page: a second
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("code")

@@ -155,7 +155,15 @@ def test_a_bad_query_is_422(client: Client, bearer: str, query: str) -> None:
 
 
 def test_the_api_describes_itself(client: Client) -> None:
-    assert client.get("/api/v1/docs").status_code == 200
-    paths = client.get("/api/v1/openapi.json").json()["paths"]
+    page = client.get("/api/v1/docs")
+    assert page.status_code == 200
+    schema = client.get("/api/v1/openapi.json").json()
+    paths = schema["paths"]
+    said = page.content.decode()
+    for path, by_method in paths.items():
+        for call in by_method.values():
+            assert f'id="{call["operationId"]}"' in said  # none is left out
+            assert f'href="#{call["operationId"]}"' in said
+        assert f"<code>{path}</code>" in said
     named = ("", "/curve", "/latency", "/causes", "/shards", "/sandboxes", "/manifest")
     assert {f"/api/v1/runs/{{code}}{end}" for end in named} <= set(paths)

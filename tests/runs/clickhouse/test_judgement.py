@@ -16,7 +16,7 @@ from runs.clickhouse.facts import RunFacts
 from shardagent.wire import Plan as WirePlan
 from tests.runs.clickhouse import records, reference
 
-EXAMPLES = int(os.environ.get("JUDGEMENT_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("JUDGEMENT_EXAMPLES", "6"))
 
 
 @pytest.mark.usefixtures("engine")

@@ -317,6 +317,18 @@ def test_a_point_of_the_curve_leads_to_its_sandboxes(
         assert sandbox_rows.sandbox_count(run, chosen) == getattr(point, name), name
 
 
+def test_a_curve_until_now_is_the_beginning_of_the_whole(run: RunFacts) -> None:
+    whole = curves.curve(run, 200)
+    assert whole is not None
+    so_far = curves.curve(run, 200, until_us=T0 + 4_000_000)
+    assert so_far is not None
+    assert so_far.points == whole.points[: len(so_far.points)]
+    assert so_far.points[-1].elapsed_ms == 4_200  # the first beyond it
+    early = curves.curve(run, 200, until_us=T0 - 1_000_000)
+    assert early is not None
+    assert [point.elapsed_ms for point in early.points] == [0, 200]
+
+
 def test_facets_leave_their_own_condition_out(run: RunFacts) -> None:
     chosen = SandboxFilter(outcome="failed", shard=1)
     assert dict(sandbox_rows.facet(run, chosen, "outcome")) == {
@@ -416,6 +428,16 @@ def test_a_shard_tells_its_story(run: RunFacts) -> None:
     assert health is not None
     assert (health["loop_lag_us"], health["shards"]) == (3_000, 4)
     assert shards.fleet_health(run.code, T0 + 10**9) is None
+
+
+def test_the_median_shard_is_of_each_time(run: RunFacts) -> None:
+    bins = shards.fleet_median(run.code, T0, 250_000, 10)
+    assert [row["bin"] for row in bins] == [2]  # each Shard told once, 0.5 s after T0
+    assert bins[0]["shards"] == 4
+    assert bins[0]["cpu_pct"] == 5.5
+    assert bins[0]["loop_lag_us"] == 2_000  # of 0, 1, 2 and 3 ms
+    assert bins[0]["alive"] is None
+    assert shards.fleet_median(run.code, T0, 250_000, 2) == []
 
 
 def test_the_truth_lies_between_proven_and_possible(run: RunFacts) -> None:

@@ -40,8 +40,9 @@ def role() -> dict[str, set[str]]:
 
 
 class Cluster:
-    def __init__(self, nodes: int = 1_000) -> None:
+    def __init__(self, nodes: int = 1_000, page_max: int = 500) -> None:
         self.nodes = nodes
+        self.page_max = page_max  # a server may answer fewer than were asked for
         self.bound = 0  # pods ever made
         self.stuck = ""  # why no container starts
         self.allowed = role()
@@ -156,8 +157,8 @@ class Cluster:
             or (key in row["metadata"]["labels"])
             and value in ("", row["metadata"]["labels"][key])
         ]
-        first, limit = int(query.get("continue", 0)), int(query.get("limit", 0)) or None
-        last = first + limit if limit else len(rows)
+        first, limit = int(query.get("continue", 0)), int(query.get("limit", 0))
+        last = first + min(limit, self.page_max) if limit else len(rows)
         more = {"continue": str(last)} if last < len(rows) else {}
         return 200, {"metadata": more, "items": rows[first:last]}
 

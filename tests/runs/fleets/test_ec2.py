@@ -61,7 +61,7 @@ def make_fleet(endpoint: str, **account: Any) -> Ec2Fleet:
     return Ec2Fleet(make_account(**account), client_for)
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(1_000, marks=pytest.mark.fleets)])
+@pytest.mark.parametrize("count", [8, pytest.param(1_000, marks=pytest.mark.fleets)])
 def test_machines_come_in_batches_and_every_one_ends(endpoint: str, count: int) -> None:
     fleet = make_fleet(endpoint)
     order = make_order(count, run="sim-thousand")

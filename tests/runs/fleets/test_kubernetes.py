@@ -108,9 +108,10 @@ def test_nothing_is_left_of_it_and_ending_it_twice_is_no_error(
     assert list(cluster.objects["secrets"]) == ["holdfast-sim-0002"]
 
 
-def test_every_page_of_pods_is_read(fleet: KubernetesFleet) -> None:
-    fleet.launch(make_order(1_100, spec={"one_per_node": False}))
-    assert len(fleet.list("sim-0001")) == 1_100
+def test_every_page_of_pods_is_read(fleet: KubernetesFleet, cluster: Cluster) -> None:
+    cluster.page_max = 4
+    fleet.launch(make_order(11, spec={"one_per_node": False}))
+    assert len(fleet.list("sim-0001")) == 11
 
 
 @pytest.mark.parametrize(

@@ -84,12 +84,12 @@ async def test_nonsense_closes_only_its_own_connection(
     start_world: StartWorld,
 ) -> None:
     world = await start_world({})
-    for nonsense in (b"{}\n", b'[1,"hello"]\n', b"\xff\n", b"[]\n"):
+    for nonsense in (b"{}\n", b'[1,"hello"]\n', b'[[1,"hello"]]\n', b"\xff\n", b"[]\n"):
         reader, writer = await asyncio.open_unix_connection(
             world.address.removeprefix("unix:")
         )
         writer.write(nonsense)
-        answer = orjson.loads(await reader.readline())
+        (answer,) = orjson.loads(await reader.readline())
         assert answer[1:3] == [1, "invalid_request"]
         assert await reader.read() == b""
         writer.close()

@@ -26,6 +26,7 @@ from runs.views import (
     run_chart,
     sandboxes,
     shard,
+    shard_health,
     shard_log,
     shards,
 )
@@ -49,7 +50,8 @@ def record(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     fake = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fake)
-    for view in (compare, live, run, run_chart, sandboxes, shard, shard_log, shards):
+    views = (compare, live, run, run_chart, sandboxes)
+    for view in (*views, shard, shard_health, shard_log, shards):
         monkeypatch.setattr(view, "results", fake)
     return fake
 

@@ -117,10 +117,9 @@ def test_newly_published_runs_are_a_feed(client: Client) -> None:
     run, hidden = published(ranked(labels=["simulated"])), ranked()
     answer = client.get("/runs.atom")
     assert answer.headers["Content-Type"].startswith("application/atom+xml")
-    entries = ElementTree.fromstring(answer.content).findall(
-        "{http://www.w3.org/2005/Atom}entry"
-    )
-    assert len(entries) == 1
+    feed, atom = ElementTree.fromstring(answer.content), "{http://www.w3.org/2005/Atom}"
+    assert feed.findtext(f"{atom}author/{atom}name") == "Holdfast"
+    assert len(feed.findall(f"{atom}entry")) == 1
     run.refresh_from_db()
     Run.objects.update(summary={**(run.summary or {}), "labels": ["quota-bound"]})
     assert "(quota-bound)</title>" in client.get("/runs.atom").content.decode()

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 
 from runs import lifecycle
@@ -57,7 +58,7 @@ def test_many_watchers_cost_one(
 ) -> None:
     make_run(state="holding")
     operator.get(LIVE)
-    with django_assert_num_queries(3):  # session, user, the Run
+    with django_assert_num_queries(2):  # session, user
         operator.get(LIVE)
 
 
@@ -98,6 +99,42 @@ def test_the_live_page_stands_while_clickhouse_is_away(
     assert operator.get("/runs/alpha-1").status_code == 200
 
 
-def test_strangers_see_nothing_live(make_run: MakeRun, client: Client) -> None:
+def test_failures_that_are_not_read_yet_are_said(
+    operator: Client, make_run: MakeRun, record: ModuleType
+) -> None:
+    run = make_run(state="holding")
+    hear(run, 2, alive=60, ready=60, failed=40)
+    record.causes = lambda *_: []  # type: ignore[attr-defined]
+    agents = operator.get(LIVE).json()["agents"]
+    assert "40 failed or died by the last heartbeats" in agents
+    assert "None so far" not in agents
+    cause = {"outcome": "failed", "cause": "quota", "origin": "provider", "count": 38}
+    cause |= {"message": "", "shard": 2, "sandbox": 200}
+    record.causes = lambda *_: [cause]  # type: ignore[attr-defined]
+    cache.clear()
+    assert "2 more failed or died" in operator.get(LIVE).json()["agents"]
+
+
+def test_an_abort_is_asked_for_once(operator: Client, make_run: MakeRun) -> None:
     make_run(state="holding")
+    assert operator.get(LIVE).json()["abortable"]
+    Run.objects.update(end_reason="aborted")
+    cache.clear()
+    assert not operator.get(LIVE).json()["abortable"]
+    page = operator.get("/runs/alpha-1").content.decode()
+    assert "data-abort hidden" in page
+    assert "not known yet" in page  # what only a sealed Run knows
+
+
+def test_strangers_see_nothing_live(
+    make_run: MakeRun, client: Client, operator: Client
+) -> None:
+    make_run(state="holding")
+    assert operator.get(LIVE).status_code == 200  # and it is kept
     assert client.get(LIVE).status_code == 404
+
+
+@pytest.mark.parametrize("code", ["nobody", "No body", "x" * 300])
+def test_no_run_is_not_kept(operator: Client, code: str) -> None:
+    for _ in range(2):
+        assert operator.get(f"/runs/{code}/live.json").status_code == 404

@@ -37,7 +37,17 @@ def test_the_estimate_has_formulas_a_preview_and_warnings(operator: Client) -> N
 
 def test_what_cannot_be_estimated_says_why(operator: Client) -> None:
     said = body(operator, f"{PAGE}/estimate?provider=sim&sandbox_count=many")
-    assert "No estimate yet: sandbox count" in said
+    assert "No estimate yet" in said
+    assert "<li>Sandboxes: " in said
+
+
+def test_what_is_folded_opens_where_it_is_wrong(operator: Client) -> None:
+    fields = {"provider": "sim", "sandbox_count": "10", "create_timeout_s": "never"}
+    answer = operator.post(PAGE, fields)
+    assert answer.status_code == 422
+    said = answer.content.decode()
+    assert "<details open><summary>Timeouts" in said
+    assert said.count("<details open>") == 1
 
 
 def test_a_fleet_is_chosen_and_what_it_costs_is_told_beforehand(
@@ -111,6 +121,10 @@ def test_a_preflight_shows_each_step_or_its_remedy(
     assert "429 quota &lt;b&gt;" in said
     assert "Ask for a larger one." in said
     assert 'title="not reached"' in said
+    assert 'href="/credentials/"' not in said
+    steps[0] = Step("key", 12.0, False, "status 401", "auth", "check the key")
+    said = operator.post(f"{PAGE}/preflight", fields).content.decode()
+    assert 'Check the key. <a href="/credentials/">' in said
     wrong: dict[str, Any] = {"provider": "sim", "sandbox_count": "none"}
     said = operator.post(f"{PAGE}/preflight", wrong).content.decode()
     assert "No preflight: sandbox count" in said

@@ -8,10 +8,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
-from runs import results
+from runs import lifecycle, results
 from runs.errors import QueryError
 from runs.models import Run
 from runs.overhead import overhead_of
@@ -35,6 +36,17 @@ def test_a_sealed_run_says_what_was_held(operator: Client, make_run: MakeRun) ->
     assert "± 5.30 ms" in said
     assert '<a href="/runs/alpha-1/sandboxes' in said
     assert "not reached" in said  # time to 100 %
+
+
+def test_the_parts_of_the_page_are_listed_on_top(
+    operator: Client, make_run: MakeRun
+) -> None:
+    make_run()
+    said = body(operator, "/runs/alpha-1")
+    jump = said.partition('aria-label="On this page">')[2].partition("</nav>")[0]
+    parts = re.findall(r'href="#(\w+)"', jump)
+    assert {"curve", "latency", "verdict", "shards"} <= set(parts)
+    assert all(f'<h2 id="{part}"' in said for part in parts)
 
 
 def test_suspect_stands_with_the_number(operator: Client, make_run: MakeRun) -> None:
@@ -330,6 +342,19 @@ def test_a_live_curve_ends_where_the_sandboxes_have_answered(
     make_run(state="holding", plan={"probe_interval_s": 3, "flush_interval_s": 2})
     figure = operator.get("/runs/alpha-1/chart").json()
     assert 40 < max(figure["data"][0]["x"]) <= 41
+
+
+def test_a_curve_without_answers_says_what_it_waits_for(
+    operator: Client, make_run: MakeRun, record: ModuleType
+) -> None:
+    run = make_run(state="bursting", t_hold_us=None, t_end_us=None)
+    record.curve = lambda *_, **__: None  # type: ignore[attr-defined]
+    said = operator.get("/runs/alpha-1/chart").json()["why"]
+    assert said == "No answer has been read yet; the curve begins with the first."
+    cache.clear()
+    Run.objects.update(t0_us=lifecycle.now_us(run) + 3_000_000)
+    said = operator.get("/runs/alpha-1/chart").json()["why"]
+    assert said == "The curve begins with the burst."
 
 
 def test_a_staircase_is_drawn_with_what_each_step_held(

@@ -5,9 +5,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
+from runs.errors import QueryError
 from runs.models import Run
 
 MakeRun = Callable[..., Run]
@@ -57,6 +59,34 @@ def test_a_sandbox_opens_its_events(operator: Client, make_run: MakeRun) -> None
     said = body(operator, f"{PAGE}?sandbox=333")
     assert "Events of sandbox 333" in said
     assert "witness started" in said
+
+
+def test_the_median_of_the_fleet_is_behind_the_health(
+    operator: Client, make_run: MakeRun, record: ModuleType
+) -> None:
+    make_run()
+    said = body(operator, PAGE)
+    assert said.count('<polygon class="fleet"') == 3  # nobody told how many live
+    assert "CPU: at most 90 %; the fleet’s median at most 14 %" in said
+    assert "median of all 10 Shards" in said
+
+    def unread(*_: Any) -> None:
+        raise QueryError("no answer", code=0, retryable=True)
+
+    # Once for all Shards, and a page without it is still a page.
+    record.fleet_median = unread  # type: ignore[attr-defined]
+    assert 'class="fleet"' in body(operator, "/runs/alpha-1/shards/4")
+    cache.clear()
+    said = body(operator, PAGE)
+    assert "CPU: at most 90 %" in said
+    assert 'class="fleet"' not in said
+
+
+def test_two_shards_have_no_median(operator: Client, make_run: MakeRun) -> None:
+    make_run(plan={"sandboxes_per_shard": 500})
+    said = body(operator, "/runs/alpha-1/shards/1")
+    assert "Loop lag: at most" in said
+    assert 'class="fleet"' not in said
 
 
 def test_outcomes_are_facets(operator: Client, make_run: MakeRun) -> None:

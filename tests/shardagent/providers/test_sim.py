@@ -37,13 +37,16 @@ class StandIn:
     ) -> None:
         self.connections += 1
         while line := await reader.readline():
-            request_id, verb, *_ = orjson.loads(line)
-            said = [request_id, 0] if verb == "hello" else self.answer(request_id, verb)
-            if said == b"":
-                break
-            if said is not None:
-                packed = said if isinstance(said, bytes) else orjson.dumps(said) + b"\n"
-                writer.write(packed)
+            for request_id, verb, *_ in orjson.loads(line):
+                hello = verb == "hello"
+                said = [request_id, 0] if hello else self.answer(request_id, verb)
+                if said == b"":
+                    writer.close()
+                    return
+                if isinstance(said, bytes):
+                    writer.write(said)
+                elif said is not None:
+                    writer.write(orjson.dumps([said]) + b"\n")
         writer.close()
 
 
@@ -138,8 +141,7 @@ async def test_an_answer_after_its_caller_gave_up_is_ignored(
         if verb == "create":
             held.append(request_id)
             return None
-        late = orjson.dumps([held[0], 0, "sim-late"])
-        return late + b"\n" + orjson.dumps([request_id, 0]) + b"\n"
+        return orjson.dumps([[held[0], 0, "sim-late"], [request_id, 0]]) + b"\n"
 
     stand_in.answer = answer
     with pytest.raises(TimeoutError):
@@ -163,7 +165,7 @@ async def test_many_calls_share_one_connection(
 async def test_an_answer_before_an_unintelligible_one_in_the_same_read_counts(
     stand_in: StandIn,
 ) -> None:
-    stand_in.answer = lambda request_id, verb: b'[%d,0,"box"]\n[oh no\n' % request_id
+    stand_in.answer = lambda request_id, verb: b'[[%d,0,"box"]]\n[oh no\n' % request_id
     provider = SimProvider({"address": stand_in.address, "secret": "s"}, PLAN)
     made = await provider.create(WANTED, nothing)
     assert made.provider_id == "box"
