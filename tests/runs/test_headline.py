@@ -91,7 +91,7 @@ def test_a_hold_that_was_cut_is_as_long_as_it_was() -> None:
             told("provisioning", fleet={"hosts": 10, "granted": 7}),
             5 * S,
             "Waiting for 3 of 10 machines; goes on when all are granted, "
-            "or with 10 in 290 s.",
+            "or with 10 in 4 m 50 s.",
         ),
         (
             told("provisioning", fleet={"hosts": 0, "granted": 0}),
