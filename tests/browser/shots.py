@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import record
-from tests.browser.conftest import ROOT, Site
+from tests.browser.conftest import Site
+from tests.embedded import ROOT
 
 IMG = ROOT / "docs" / "img"
 LIVE_PLAN = {
