@@ -13,7 +13,7 @@ from django.core.cache import cache
 
 from runs import lifecycle
 from runs.clickhouse import causes as causes_query
-from runs.clickhouse import curves, distribution, logs, sandbox_rows
+from runs.clickhouse import curves, distribution, logs, machines, sandbox_rows
 from runs.clickhouse import defects as defects_query
 from runs.clickhouse import latency as latency_query
 from runs.clickhouse import shards as shards_query
@@ -108,6 +108,22 @@ def shards(run: Run, only: int | None = None) -> list[dict[str, Any]]:
         | {"verdict": _level(run, levels, index)}
         for index in indices
     ]
+
+
+def carriers(run: Run, index: int) -> list[dict[str, Any]]:
+    """What carried each Attempt of a Shard, of the record alone: as after a rebuild."""
+    return [
+        {"number": number, "host": {"index": said.get("host"), "facts": _facts(said)}}
+        for said in machines.carriers(run.code, index)
+        for shard, number in said["attempts"]
+        if shard == index
+    ]
+
+
+def _facts(said: dict[str, Any]) -> dict[str, Any]:
+    """As the site keeps them of a host that it heard itself."""
+    names = ("hostname", "version", "egress", "cpu_count")
+    return {name: said.get(name) for name in names} | {"machine": said}
 
 
 def shard_sandboxes(run: Run, index: int) -> list[dict[str, Any]]:

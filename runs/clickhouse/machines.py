@@ -19,6 +19,15 @@ WHERE run = {run:String} AND kind IN ('machine', 'provisioned', 'state')
 ORDER BY seq, line LIMIT {limit:UInt32}
 """
 
+_CARRIERS = """
+SELECT text FROM journal FINAL
+WHERE run = {run:String} AND kind = 'machine' AND arrayExists(
+    pair -> pair[1] = {shard:Int64},
+    JSONExtract(text, 'attempts', 'Array(Array(Int64))'))
+ORDER BY seq, line LIMIT {limit:UInt32}
+"""
+ATTEMPTS_MAX = 100  # of a Shard
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
@@ -74,6 +83,13 @@ def host_of(run: str) -> dict[int, str]:
     bound = {"run": run, "limit": SHARDS_MAX}
     rows = client.query_rows(_HOST_OF, bound, name="host_of")
     return {row["shard"]: row["host"] for row in rows}
+
+
+def carriers(run: str, shard: int) -> list[dict[str, Any]]:
+    """The journal's lines of what carried the Attempts of a Shard, oldest first."""
+    bound = {"run": run, "shard": shard, "limit": ATTEMPTS_MAX}
+    rows = client.query_rows(_CARRIERS, bound, name="carriers")
+    return [json.loads(row["text"]) for row in rows]
 
 
 _REHEARSED = """

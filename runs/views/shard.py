@@ -128,8 +128,10 @@ def shard_log(request: HttpRequest, code: str, index: int) -> HttpResponseBase:
 def _header_context(found: Run, index: int) -> dict[str, Any]:
     """Who it is, how it fared, and where its neighbours are."""
     attempts = found.attempts.filter(shard=index).select_related("host")
-    ctx: dict[str, Any] = {"attempts": attempts.order_by("number")}
+    ctx: dict[str, Any] = {"attempts": list(attempts.order_by("number"))}
     try:
+        if not ctx["attempts"]:  # it was rebuilt: the record knows
+            ctx["attempts"] = results.carriers(found, index)
         row = _shard_row(found, index)
         known = _troubled_shards(found)
     except QueryError:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
-from runs.clickhouse.machines import describe
+import pytest
+
+from runs.clickhouse import ingest
+from runs.clickhouse.client import ObjectStore
+from runs.clickhouse.machines import carriers, describe
+from shardagent.wire import Plan
 
 
 def machine(host: int, shards: int = 1, **facts: Any) -> dict[str, Any]:
@@ -47,3 +54,23 @@ def test_neither_names_nor_addresses_are_in_it() -> None:
     shown = str(describe([machine(0, **facts, hostname="rack-7.example")]))
     for secret in ("i-0abc", "rack-7", "203.0.113.9"):
         assert secret not in shown
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_journal_says_what_carried_each_attempt_of_a_shard(
+    object_store: ObjectStore, put: Callable[[str, bytes], None]
+) -> None:
+    code = "carried"
+    plan = Plan(code=code, provider="sim", sandbox_count=3, sandboxes_per_shard=1)
+    lines = [
+        machine(0, 2, type="t3.small"),
+        {**machine(1), "attempts": [[2, 0]]},
+        {**machine(7, type="c5.large"), "attempts": [[0, 1], [2, 1]]},
+        state("arming", 1),
+    ]
+    key = f"runs/{code}/journal-000000.ndjson"
+    put(key, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    ingest.ingest_segments(object_store, plan, [key])
+    found = {shard: [x["host"] for x in carriers(code, shard)] for shard in range(4)}
+    assert found == {0: [0, 7], 1: [0], 2: [1, 7], 3: []}
+    assert carriers(code, 0)[1]["type"] == "c5.large"

@@ -316,3 +316,9 @@ def defects(run: Any, limit: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
     names = ("reason", "key", "line", "shard", "detail")
     return [dict(zip(names, row, strict=True), attempt=0) for row in rows][:limit]
+
+
+def carriers(run: Any, index: int) -> list[dict[str, Any]]:
+    machine = {"type": "t3.small", "zone": "eu-west-1a", "kernel": "6.1"}
+    facts = {"hostname": "vm-7", "version": "0.1.0", "machine": machine}
+    return [{"number": 1, "host": {"index": 3, "facts": facts}}]

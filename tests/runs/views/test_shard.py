@@ -170,6 +170,16 @@ def test_what_was_never_recorded_has_a_page(
     assert "No line has arrived yet" in said
 
 
+def test_after_a_rebuild_the_record_says_what_carried_it(
+    operator: Client, make_run: MakeRun
+) -> None:
+    run = make_run()
+    run.attempts.all().delete()
+    said = " ".join(body(operator, PAGE).split())
+    assert "attempt 1 on vm-7 3" in said
+    assert "t3.small, eu-west-1a, kernel 6.1, agent 0.1.0" in said
+
+
 @pytest.mark.parametrize(
     "query",
     ["level=LOUD", "outcome=glorious", "sandbox=x", "attempt=-1", "page=1.5"],
