@@ -57,7 +57,7 @@ SEEDS ?= 20
 LARGE ?= 3
 conformance: .venv/.dev
 	@$(PY) -m pytest -q -m conformance
-	@SHARD_EXAMPLES=3000 $(PY) -m pytest -q --timeout=0 tests/shardagent/test_shard.py
+	@SHARD_EXAMPLES=3000 $(PY) -m pytest -q --timeout=0 tests/shardagent/test_shard_life.py
 	@JUDGEMENT_EXAMPLES=500 $(PY) -m pytest -q --timeout=0 tests/runs/clickhouse/test_judgement.py
 	@$(PY) manage.py certify --first 1 --seeds $(SEEDS) --sandboxes 1000
 	@$(PY) manage.py certify --first 1 --seeds $(LARGE) --sandboxes 10000

@@ -113,12 +113,9 @@ class Installation:
     def _listen(self) -> socket.socket:
         try:
             listening = web.listen(self.port)
-        except OSError as error:
+        except ServiceError:
             if not self._any_port:
-                raise ServiceError(
-                    f"port {self.port} cannot be used ({error.strerror}); "
-                    "choose another with PORT=…"
-                ) from None
+                raise
             listening = web.listen(0)
         self.port = int(listening.getsockname()[1])
         if self._any_port:  # a temporary site: its address is known only now

@@ -22,6 +22,8 @@ from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.wasyncore import readwrite
 
+from runs.errors import ServiceError
+
 SWEEP_S = 1.0  # all are asked so often: waitress closes idle ones without telling
 READ, WRITE = select.EPOLLIN | select.EPOLLPRI, select.EPOLLOUT
 CLOSE_S = 1.0
@@ -33,15 +35,17 @@ BACKLOG = 1_024
 
 
 def listen(port: int) -> socket.socket:
-    """The site's socket; OSError where the port cannot be had. Port 0: any."""
+    """The site's socket; ServiceError where the port cannot be had. Port 0: any."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.LISTEN, port))
         listening.listen(BACKLOG)
-    except OSError:
+    except OSError as error:
         listening.close()
-        raise
+        raise ServiceError(
+            f"port {port} cannot be used ({error.strerror}); choose another with PORT=…"
+        ) from None
     return listening
 
 

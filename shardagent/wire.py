@@ -167,7 +167,8 @@ class Finish(StrEnum):
 # --- /agent/v1 --------------------------------------------------------------------
 # Authorization: Bearer <host token>. 401: token wrong; 409: this host is fenced or
 # the Run takes no more (leave for good); 422: not of this protocol;
-# 503: not now (register: another process speaks for this host), ask again.
+# 503: not now (register: another process speaks for this host), ask again;
+# 425: no host is free (claim), ask again.
 
 
 class ShardPhase(StrEnum):
@@ -202,7 +203,7 @@ class Machine(Wire):
 class ClaimRequest(Wire):
     """POST /agent/v1/claim, with the Run's token: a machine asks for a host to carry.
 
-    The same machine asking again is given the same host. 503: none is free now, ask
+    The same machine asking again is given the same host. 425: none is free now, ask
     again (a spare waits so); 409: none will be, leave.
     """
 

@@ -54,6 +54,7 @@ def test_a_page_is_shown(
     page.set_viewport_size({"width": 1440, "height": 1000})
     page.goto(f"{site.url}{PAGES[name]}")
     page.wait_for_load_state("networkidle")
+    expect(page.locator("main h1")).to_be_visible()
     suffix = "" if scheme == "light" else "-dark"
     page.screenshot(path=IMG / f"{name}{suffix}.png")
 

@@ -43,7 +43,7 @@ def _noting(note: list[int], value: int) -> Callable[[], object]:
     return lambda: note.append(value)
 
 
-async def _answered() -> None:
+async def test_an_answer_ends_a_call_once_and_counts_from_its_sending() -> None:
     runner = FakeRunner()
     calls = QuickCalls(runner, runner, Deadlines(runner))
     one = begin(calls)
@@ -62,11 +62,7 @@ async def _answered() -> None:
     calls.forget()
 
 
-def test_an_answer_ends_a_call_once_and_counts_from_its_sending() -> None:
-    asyncio.run(_answered())
-
-
-async def _expired() -> None:
+async def test_only_what_is_overdue_expires_and_nothing_ends_twice() -> None:
     runner = FakeRunner()
     calls = QuickCalls(runner, runner, Deadlines(runner))
     forgotten: list[int] = []
@@ -93,11 +89,7 @@ async def _expired() -> None:
     assert len(runner.results) == 2
 
 
-def test_only_what_is_overdue_expires_and_nothing_ends_twice() -> None:
-    asyncio.run(_expired())
-
-
-async def _unsent() -> None:
+async def test_a_probe_that_never_left_is_not_held_against_the_provider() -> None:
     runner = FakeRunner()
     calls = QuickCalls(runner, runner, Deadlines(runner))
     begin(calls)
@@ -109,7 +101,3 @@ async def _unsent() -> None:
     assert error is not None
     assert error.origin is Origin.NETWORK
     calls.forget()
-
-
-def test_a_probe_that_never_left_is_not_held_against_the_provider() -> None:
-    asyncio.run(_unsent())

@@ -41,7 +41,7 @@ class FakeRunner:
         self.woken.append((now, slot_us))
 
 
-async def _woken() -> None:
+async def test_shards_are_woken_in_order_and_never_before_their_slot() -> None:
     clock = Clock()
     turns = Turns(clock, grid_us=5_000)
     late, early = FakeRunner(), FakeRunner()
@@ -55,7 +55,3 @@ async def _woken() -> None:
     assert [slot_us for _, slot_us in late.woken] == [base_us, base_us + 45_000]
     assert [slot_us for _, slot_us in early.woken] == [base_us + 10_000]
     assert all(now >= slot_us for now, slot_us in late.woken + early.woken)
-
-
-def test_shards_are_woken_in_order_and_never_before_their_slot() -> None:
-    asyncio.run(_woken())

@@ -16,10 +16,24 @@ from shardagent.schedule import teardown_us
 from shardagent.shard import Shard
 from shardagent.wire import Instants, Kind, Lease, Plan, ShardPhase
 
+SECOND = 1_000_000
 START_US = 1_750_000_000_000_000
 BEAT_US = 200_000
 Reply = tuple[int, Value | ProviderError]
 Event = dict[str, Any]
+
+
+def make_plan(**overrides: Any) -> Plan:
+    fields: dict[str, Any] = {
+        "code": "alpha-1",
+        "provider": "fake",
+        "sandbox_count": 4,
+        "shard_count": 1,
+        "sandboxes_per_shard": 4,
+        "hold_s": 20,
+        "probe_interval_s": 5,
+    }
+    return Plan(**(fields | overrides))
 
 
 def failure(cause: Cause, origin: Origin = Origin.PROVIDER) -> ProviderError:

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from benchsite import web
+from runs.errors import ServiceError
 
 
 class Command(BaseCommand):
@@ -22,11 +23,8 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: asked.set())
         try:
             server = web.serve(web.listen(settings.PORT))
-        except OSError as error:
-            raise CommandError(
-                f"port {settings.PORT} cannot be used ({error.strerror}); "
-                "choose another with PORT=…"
-            ) from None
+        except ServiceError as error:
+            raise CommandError(str(error)) from None
         self.stdout.write(f"Holdfast listens on {settings.LISTEN}:{settings.PORT}")
         self.stdout.flush()
         asked.wait()

@@ -202,4 +202,4 @@ def test_a_page_costs_few_queries(
 ) -> None:
     make_run()
     with django_assert_max_num_queries(7):
-        operator.get(PAGE)
+        assert operator.get(PAGE).status_code == 200
