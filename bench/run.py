@@ -3,8 +3,8 @@
     python -m bench.run [--sandboxes N] [--shape burst] [--keep DIR]
 
 Prints JSON: seconds from launch to sealed, Held against what the world's truth says was
-alive throughout the hold, the verdict and its reasons, and the largest memory of the
-agents together, of the world and of the site.
+alive throughout the hold, the verdict and its reasons, how late creates left by the
+seconds since T0, and the largest memory of the agents together, the world and the site.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from bench.site_process import free_port
@@ -28,6 +30,10 @@ from shardagent import zstd
 ROOT = Path(__file__).resolve().parents[1]
 RUN_S_MAX = 3_000
 LOOK_S = 1.0
+OBJECTS_EVERY = 10  # of the record
+SLOT_S = 10
+SLOT_US = SLOT_S * 1_000_000
+ENDED = frozenset({"created", "ready", "witness_started", "probe_ok", "destroyed"})
 KINDS = {"shardagent": "agents", "runs.simworld": "world", "manage.py": "site"}
 
 
@@ -65,6 +71,7 @@ def measured(data: Path, sandboxes: int, shape: str) -> dict[str, Any]:
     held, times = run["held"], run["instants"]
     lived = alive_throughout(data, run["code"], times["t_hold_us"], times["t_end_us"])
     findings = {one["check"]: one["value"] for one in run["verdict"]["findings"]}
+    by_time, cpu_pct = told_by_agents(data, run["code"], times["t0_us"])
     return {
         "sandboxes": sandboxes,
         "shape": shape,
@@ -82,6 +89,8 @@ def measured(data: Path, sandboxes: int, shape: str) -> dict[str, Any]:
         "harness_delay_p99_ms": findings.get("harness_delay_p99_ms"),
         "start_skew_p99_ms": findings.get("start_skew_p99_ms"),
         "loop_lag_ms": findings.get("loop_lag_ms"),
+        "by_time": by_time,
+        "agent_cpu_pct": cpu_pct,
         **{f"{kind}_mb": round(size) for kind, size in sizes.most_mb.items()},
     }
 
@@ -97,6 +106,36 @@ def alive_throughout(data: Path, code: str, from_us: int, to_us: int) -> int:
         and (life.get("alive_to_us") is None or life["alive_to_us"] > to_us)
         and not any(a < to_us and b > from_us for a, b in life.get("asleep") or [])
     )
+
+
+def told_by_agents(
+    data: Path, code: str, t0_us: int
+) -> tuple[dict[int, dict[str, float]], float]:
+    """Of every OBJECTS_EVERY-th object, by seconds since T0: how late creates left and
+    how many calls ended a second, times OBJECTS_EVERY; and the most CPU of an agent."""
+    late: dict[int, list[float]] = {}
+    calls: Counter[int] = Counter()
+    cpu_pct = 0.0
+    folder = data / "objects" / "raw" / "runs" / code
+    for path in sorted(folder.rglob("events-*"))[::OBJECTS_EVERY]:
+        for line in zstd.decompress(path.read_bytes()).splitlines():
+            event = orjson.loads(line)
+            slot = (event["at"] - t0_us) // SLOT_US * SLOT_S
+            if event["kind"] == "create_sent":
+                late_ms = (event["at"] - event["intended_us"]) / 1e3
+                late.setdefault(slot, []).append(late_ms)
+            elif event["kind"] == "health" and slot >= 0:
+                cpu_pct = max(cpu_pct, event["cpu_pct"])
+            calls[slot] += event["kind"] in ENDED
+    by_time = {
+        slot: {
+            "late_p50_ms": round(float(np.quantile(found, 0.5)), 1),
+            "late_p99_ms": round(float(np.quantile(found, 0.99)), 1),
+            "calls_per_s": round(calls[slot] * OBJECTS_EVERY / SLOT_S),
+        }
+        for slot, found in sorted(late.items())
+    }
+    return by_time, cpu_pct
 
 
 def _truth(data: Path, code: str) -> Iterator[dict[str, Any]]:
