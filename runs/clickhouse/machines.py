@@ -13,12 +13,12 @@ from runs.clickhouse import client
 LINES_MAX = 25_000
 KINDS_SHOWN_MAX = 20
 SHARDS_MAX = 20_000
+ATTEMPTS_MAX = 100  # of a Shard
 _LINES = """
 SELECT text FROM journal FINAL
 WHERE run = {run:String} AND kind IN ('machine', 'provisioned', 'state')
 ORDER BY seq, line LIMIT {limit:UInt32}
 """
-
 _CARRIERS = """
 SELECT text FROM journal FINAL
 WHERE run = {run:String} AND kind = 'machine' AND arrayExists(
@@ -26,7 +26,6 @@ WHERE run = {run:String} AND kind = 'machine' AND arrayExists(
     JSONExtract(text, 'attempts', 'Array(Array(Int64))'))
 ORDER BY seq, line LIMIT {limit:UInt32}
 """
-ATTEMPTS_MAX = 100  # of a Shard
 
 
 @dataclass(frozen=True, slots=True)
