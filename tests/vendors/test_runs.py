@@ -64,7 +64,7 @@ def test_a_whole_run_at_the_stand_in_has_a_clean_certificate(
         probe_failures_max=3,
         # Three agents, the vendor and the site share this machine's cores: a burst
         # would measure those.
-        load={"shape": "staggered", "stagger_us": 2_000},
+        load={"shape": "staggered", "stagger_us": 5_000},
         heartbeat_interval_s=2,
         flush_interval_s=2,
         seed=11,
