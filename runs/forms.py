@@ -16,6 +16,7 @@ from runs.errors import PlanError
 from runs.fleets import drivers
 from runs.launch import checked_plan
 from runs.models import Credential
+from runs.plan import QUICK_SHARDS_MAX
 from shardagent import providers
 from shardagent.errors import ConfigError
 from shardagent.wire import Plan, Shape
@@ -105,6 +106,9 @@ def _default(name: str) -> str:
     return f"{Plan.model_fields[name].default:g}"
 
 
+_PACE = f"1 up to {QUICK_SHARDS_MAX} Shards, then 2"
+
+
 class NewRunForm(forms.Form):
     """Empty fields take the product's defaults, which stand in them as placeholders."""
 
@@ -161,9 +165,9 @@ class NewRunForm(forms.Form):
         "Final probes are spread over it",
         _default("final_spread_s"),
     )
-    heartbeat_interval_s = _number("Heartbeat interval (s)", "", "2")
+    heartbeat_interval_s = _number("Heartbeat interval (s)", "", _PACE)
     flush_interval_s = _number(
-        "Flush interval (s)", "The most a killed host loses", "2"
+        "Flush interval (s)", "The most a killed host loses", _PACE
     )
     ready_command = forms.CharField(
         label="Readiness command",

@@ -23,7 +23,7 @@ EDGES = {
     "clickhouse_connect": ("runs/clickhouse/",),
     "boto3": ("runs/objects.py", "runs/fleets/ec2.py"),
     "botocore": ("runs/objects.py", "runs/fleets/ec2.py"),
-    "plotly": ("runs/charts.py",),
+    "plotly": ("runs/charts/",),
     "asyncssh": ("runs/fleets/ssh.py",),
     "kubernetes": ("runs/fleets/kubernetes.py",),
     "dramatiq": ("runs/actors.py", "benchsite/embedded.py", "runs/broker.py"),

@@ -70,6 +70,7 @@ def _told(found: Run) -> dict[str, Any]:
         "agents": render_to_string(
             "runs/_live_agents.html", agents_context(found, plan, shards, ctx["json"])
         ),
+        "alive": alive_now(found, shards),
         "tones": "".join(shard["tone"] for shard in shards),
         "says": [shard["says"] for shard in shards],
     }
@@ -92,6 +93,29 @@ def live_shards(found: Run, plan: Plan) -> list[dict[str, Any]]:
         _square(index, told.get(index), len(plan.sandboxes_of(index)))
         for index in range(plan.shard_count)
     ]
+
+
+def alive_now(
+    found: Run, shards: Sequence[Mapping[str, Any]]
+) -> dict[str, float] | None:
+    """Sandboxes that answered their agents last, and s since T0; None before it.
+
+    Of Shards that are heard; at the middle of their last heartbeats. No proof, as the
+    record is: it stands in for that until it is read.
+    """
+    heard = [
+        shard["row"]
+        for shard in shards
+        if shard["row"] and shard["row"]["heard_at_us"] and shard["tone"] not in "ql"
+    ]
+    if found.t0_us is None or not heard:
+        return None
+    running = [row["heard_at_us"] for row in heard if not row["finished"]]
+    at_us = sum(running) / len(running) if running else lifecycle.now_us(found)
+    if at_us < found.t0_us:
+        return None
+    alive = sum(row["alive"] for row in heard)
+    return {"at_s": round((at_us - found.t0_us) / 1e6, 2), "count": alive}
 
 
 def _square(index: int, row: Mapping[str, Any] | None, size: int) -> dict[str, Any]:

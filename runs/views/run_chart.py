@@ -88,19 +88,22 @@ def _curve_figure(found: Run, *, corrected: bool) -> dict[str, Any]:
     plan = lifecycle.plan_of(found)
     curve = results.curve(found, _step_ms(found), corrected=corrected)
     points = (curve or {}).get("points") or []
+    live_s = None
     if found.state != State.SEALED:
-        points = _settled(found, points)
+        live_s = (_end_us(found) - (found.t0_us or 0)) / 1e6
+        points = _settled(found, points) or _nothing_yet(found)
     if not points:
         return {"why": _no_curve(found)}
+    end_s = points[-1]["elapsed_ms"] / 1_000 if live_s is None else live_s
     summary = found.summary or {}
     return charts.curve_figure(
         points,
         rows=_rows(found),
         target=plan.target or plan.sandbox_count,
-        phases=_phases(found, points[-1]["elapsed_ms"] / 1_000),
+        phases=_phases(found, end_s),
         clock_bound_us=summary.get("clock_bound_us") if corrected else None,
         stairs=_stairs(found, plan),
-        live=found.state != State.SEALED,
+        live_s=live_s,
         verdict=found.doubt,
     )
 
@@ -144,6 +147,13 @@ def _settled(found: Run, points: Sequence[Mapping[str, int]]) -> list[Any]:
     if answered_us is not None:
         least_ms = max(least_ms, (answered_us - (found.t0_us or 0)) / 1_000)
     return [point for point in points if point["elapsed_ms"] <= least_ms]
+
+
+def _nothing_yet(found: Run) -> list[dict[str, int]]:
+    """Where a live curve begins: at T0 nothing was alive."""
+    if found.t0_us is None or lifecycle.now_us(found) <= found.t0_us:
+        return []
+    return [{"elapsed_ms": 0, "proven": 0, "possible": 0, "implied": 0}]
 
 
 def _deaths_figure(found: Run) -> dict[str, Any]:
@@ -210,6 +220,4 @@ def _phases(found: Run, end_s: float) -> list[charts.Phase]:
 def _no_curve(found: Run) -> str:
     if found.state == State.SEALED:
         return "There is no curve: this Run ended before any create was sent."
-    if found.t0_us is not None and lifecycle.now_us(found) > found.t0_us:
-        return "No answer has been read yet; the curve begins with the first."
     return "The curve begins with the burst."

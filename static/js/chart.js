@@ -4,7 +4,9 @@ import { onPaper } from "./chart_print.js";
 
 const CONFIG = { responsive: true, displayModeBar: false }; // drag zooms, double click resets
 const LOADING_LIMIT_MS = 20_000;
+const TOLD_MAX = 600; // what agents told that no record has yet; one a poll
 const figures = new WeakMap(); // chart → its figure as the site sent it
+const told = []; // {at_s, count} of a live Run, in order of time
 
 function token(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -88,8 +90,33 @@ export async function draw(place) {
   if (first) wire(place);
 }
 
+// From where the record ends the curve goes on with what agents told since.
+function tellOn({ data, layout }) {
+  const line = data.find((trace) => trace.meta?.told);
+  if (!line) return;
+  const since = told.filter((point) => point.at_s > line.x[0]);
+  if (!since.length) {
+    line.showlegend = false;
+    return;
+  }
+  line.x = [...line.x, ...since.map((point) => point.at_s)];
+  line.y = [...line.y, ...since.map((point) => point.count)];
+  layout.xaxis.range[1] = Math.max(layout.xaxis.range[1], line.x.at(-1));
+}
+
+// One more figure of a live Run: how many its agents say are alive.
+export async function tell(point) {
+  if (point && point.at_s > (told.at(-1)?.at_s ?? -1)) told.push(point);
+  if (told.length > TOLD_MAX) told.shift();
+  for (const place of document.querySelectorAll("[data-chart]")) {
+    if (place.dataset.drawn && figures.get(place).data.some((trace) => trace.meta?.told)) await show(place);
+  }
+}
+
 async function show(place, width = 0) {
-  const { data, layout } = themed(structuredClone(figures.get(place)));
+  const figure = structuredClone(figures.get(place));
+  tellOn(figure);
+  const { data, layout } = themed(figure);
   if (width) layout.width = width;
   else layout.autosize = true; // as wide as its place, also after it was printed
   if (!width && window.innerWidth < 640) {

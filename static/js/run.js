@@ -1,5 +1,5 @@
 // Keeps an unsealed Run's page fresh, and wires what is on it.
-import { draw, drawAll } from "./chart.js";
+import { draw, drawAll, tell } from "./chart.js";
 import { colourGrid, wireGrid } from "./grid.js";
 
 const CURVE_EVERY = 3; // polls per drawing of the curve
@@ -38,6 +38,7 @@ async function poll() {
   if (abort) abort.hidden = !told.abortable;
   if (moved) await showKnown();
   turn += 1;
+  await tell(told.alive);
   if (moved || turn % CURVE_EVERY === 0) await drawAll();
 }
 

@@ -81,6 +81,6 @@ def test_a_live_run_is_shown(page: Page, site: Site, tmp_path: Path) -> None:
     live = page.locator("[data-live][data-state=holding]")
     expect(live).to_have_count(1, timeout=90_000)
     expect(page.locator("[data-chart] .scatterlayer .trace")).to_have_count(
-        3, timeout=30_000
+        4, timeout=30_000
     )
     page.screenshot(path=IMG / "live.png")

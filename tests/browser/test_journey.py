@@ -46,6 +46,8 @@ def test_a_run_is_watched_live_until_it_is_sealed(page: Page, run_url: str) -> N
     expect(page.locator(".timeline .now")).to_be_visible()
     expect(page.locator(".awaited")).not_to_be_empty()
     expect(page.locator("[data-abort]")).to_be_visible()
+    curve = page.locator("[data-chart]")
+    expect(curve.first).to_contain_text("told by agents", timeout=SEALED_LIMIT_MS)
     ending = "[data-live][data-state=tearing_down], [data-live][data-state=collecting]"
     expect(page.locator(ending)).to_have_count(1, timeout=SEALED_LIMIT_MS)
     expect(page.locator("[data-abort]")).to_be_hidden()

@@ -43,6 +43,29 @@ def test_the_grid_is_a_letter_a_shard(operator: Client, make_run: MakeRun) -> No
     assert 'class="cell silent" aria-label="Shard 3: silent' in page
 
 
+def test_what_agents_tell_is_of_those_that_are_heard(
+    operator: Client, make_run: MakeRun
+) -> None:
+    run = make_run(state="holding")
+    now = lifecycle.now_us(run)
+    hear(run, 0, alive=90)
+    hear(run, 1, alive=80, heard_at_us=now - 1_000_000)
+    hear(run, 2, alive=70, heard_at_us=now - 60_000_000)  # silent
+    hear(run, 3, alive=60, lost_at_us=now)
+    alive = operator.get(LIVE).json()["alive"]
+    assert alive["count"] == 170
+    assert alive["at_s"] == pytest.approx((now - 500_000 - run.t0_us) / 1e6, abs=0.2)
+
+
+def test_nobody_tells_of_sandboxes_before_the_burst(
+    operator: Client, make_run: MakeRun
+) -> None:
+    run = make_run(state="bursting", t_hold_us=None, t_end_us=None)
+    hear(run, 0)
+    Run.objects.update(t0_us=lifecycle.now_us(run) + 3_000_000)
+    assert operator.get(LIVE).json()["alive"] is None
+
+
 def test_a_second_look_costs_nothing_where_nothing_changed(
     operator: Client, make_run: MakeRun
 ) -> None:

@@ -342,15 +342,19 @@ def test_a_live_curve_ends_where_the_sandboxes_have_answered(
     make_run(state="holding", plan={"probe_interval_s": 3, "flush_interval_s": 2})
     figure = operator.get("/runs/alpha-1/chart").json()
     assert 40 < max(figure["data"][0]["x"]) <= 41
+    told = next(trace for trace in figure["data"] if trace["meta"].get("told"))
+    proven = next(trace for trace in figure["data"] if trace["name"] == "proven")
+    assert (told["x"], told["y"]) == (proven["x"][-1:], proven["y"][-1:])
+    assert figure["layout"]["xaxis"]["range"][1] > 41  # the page draws on, to now
 
 
-def test_a_curve_without_answers_says_what_it_waits_for(
+def test_a_curve_without_answers_begins_with_nothing(
     operator: Client, make_run: MakeRun, record: ModuleType
 ) -> None:
     run = make_run(state="bursting", t_hold_us=None, t_end_us=None)
     record.curve = lambda *_, **__: None  # type: ignore[attr-defined]
-    said = operator.get("/runs/alpha-1/chart").json()["why"]
-    assert said == "No answer has been read yet; the curve begins with the first."
+    figure = operator.get("/runs/alpha-1/chart").json()
+    assert {tuple(trace["y"]) for trace in figure["data"]} == {(0,)}
     cache.clear()
     Run.objects.update(t0_us=lifecycle.now_us(run) + 3_000_000)
     said = operator.get("/runs/alpha-1/chart").json()["why"]
