@@ -29,7 +29,7 @@ from shardagent.runner import Runner, Turns
 from shardagent.scrub import Scrubber, scrub_logging
 from shardagent.shard import CLOCK_SAMPLES_MIN, Shard
 from shardagent.site import Exchange, Site
-from shardagent.spool import Spool, flush_together
+from shardagent.spool import GOLDEN_RATIO, Spool, flush_together
 from shardagent.timeline import Timeline
 from shardagent.uploads import Uploads
 from shardagent.wire import (
@@ -47,7 +47,8 @@ REGISTER_LIMIT_S = 120.0
 QUICK_BEAT_S = 0.1  # between heartbeats until the first clock samples are there
 BEAT_MIN_S = 0.05
 BEAT_RETRY_MAX_S = 5.0  # between heartbeats while the site does not answer
-FLUSH_TICK_MIN_S, FLUSH_TICK_MAX_S = 0.1, 1.0
+# Many Shards of a process flush a few at a time: what is stored at once holds up calls.
+FLUSH_TICK_MIN_S, FLUSH_TICK_MAX_S = 0.1, 0.2
 FLUSH_TICKS = 20  # in a flush interval
 # Timers of many Shards on one grid: fewer wakings, at a delay that is measured as ours.
 GRID_US = 5_000
@@ -181,6 +182,8 @@ class Agent:
         older = [lease for lease in spool.leases() if lease not in registered.shards]
         if len(older) + len(registered.shards) >= GRID_SHARDS_MIN:
             self._turns.grid_us = GRID_US
+            # Not all processes of a machine at the same instants.
+            self._turns.phase_us = int(options.host * GOLDEN_RATIO % 1 * GRID_US)
             # What a burst of thousands makes stays; to look at 50,000 new objects at
             # once takes 50 ms, in which nothing is sent.
             gc.set_threshold(*GRID_COLLECT)

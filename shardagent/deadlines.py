@@ -40,7 +40,7 @@ def timed_out(call: Call, late_us: int, *, sent: bool) -> ProviderError:
 class QuickCall(Result):
     """One call under way without a task of its own; and, once it ended, how."""
 
-    __slots__ = ("call", "clock", "due_us", "forget", "over", "_calls")
+    __slots__ = ("call", "clock", "due_us", "forget", "over", "slot", "_calls")
 
     def __init__(self, calls: QuickCalls, call: Call, started_us: int) -> None:
         self.call = call
@@ -50,6 +50,7 @@ class QuickCall(Result):
         self.due_us = started_us + round(call.timeout_s * 1e6)
         self.over = False
         self.forget: Callable[[], object] | None = None
+        self.slot: dict[int, QuickCall] | None = None  # that it is watched over in
         self._calls = calls
 
     def sent(self, at: int) -> None:
@@ -64,6 +65,8 @@ class QuickCall(Result):
         if self.over or calls.forgotten:
             return
         self.over = True
+        if self.slot is not None:
+            self.slot.pop(id(self), None)
         self.done_us = at
         self.value = value
         self.error = error
@@ -105,24 +108,25 @@ class QuickCalls:
 class Deadlines:
     """When the quick calls of a process run out of time.
 
-    A slot of them is looked at when it begins: nearly all have ended long before, and
-    only the others get a timer, which is then exact.
+    A slot of them is looked at when it begins: nearly all have ended long before and
+    left it, and only the others get a timer, which is then exact.
     """
 
     def __init__(self, clock: Ticking) -> None:
         self._clock = clock
-        self._slots: dict[int, list[QuickCall]] = {}
+        self._slots: dict[int, dict[int, QuickCall]] = {}
 
     def add(self, call: QuickCall) -> None:
         slot = call.due_us >> SLOT_BITS
         waiting = self._slots.get(slot)
         if waiting is None:
-            waiting = self._slots[slot] = []
+            waiting = self._slots[slot] = {}
             self._at(slot << SLOT_BITS, partial(self._begin, slot))
-        waiting.append(call)
+        waiting[id(call)] = call
+        call.slot = waiting
 
     def _begin(self, slot: int) -> None:
-        for call in self._slots.pop(slot):
+        for call in list(self._slots.pop(slot).values()):
             self._look(call)
 
     def _look(self, call: QuickCall) -> None:

@@ -34,6 +34,7 @@ class Turns:
 
     def __init__(self, clock: Clock, *, grid_us: int = 1) -> None:
         self.grid_us = grid_us
+        self.phase_us = 0  # of the grid
         self.deadlines = Deadlines(clock)
         self._clock = clock
         self._slots: dict[int, deque[Runner]] = {}
@@ -44,7 +45,8 @@ class Turns:
 
     def add(self, runner: Runner, due_us: int) -> int:
         """Wake it with the others of its slot; returns when that is."""
-        slot_us = -(-due_us // self.grid_us) * self.grid_us
+        phase_us = self.phase_us
+        slot_us = -((phase_us - due_us) // self.grid_us) * self.grid_us + phase_us
         waiting = self._slots.get(slot_us)
         if waiting is not None:
             waiting.append(runner)

@@ -62,6 +62,17 @@ async def test_an_answer_ends_a_call_once_and_counts_from_its_sending() -> None:
     calls.forget()
 
 
+async def test_what_has_ended_is_let_go_of_before_its_time_is_over() -> None:
+    """Else all calls of a whole timeout are kept, and looked at by the collector."""
+    runner = FakeRunner()
+    calls = QuickCalls(runner, runner, Deadlines(runner))
+    one, other = begin(calls), begin(calls)
+    assert one.slot is other.slot
+    one.ended(Answer(0, ""), None, runner.now)
+    assert one.slot == {id(other): other}
+    calls.forget()
+
+
 async def test_only_what_is_overdue_expires_and_nothing_ends_twice() -> None:
     runner = FakeRunner()
     calls = QuickCalls(runner, runner, Deadlines(runner))

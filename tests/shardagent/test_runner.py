@@ -41,6 +41,16 @@ class FakeRunner:
         self.woken.append((now, slot_us))
 
 
+async def test_the_grids_of_two_processes_need_not_coincide() -> None:
+    clock = Clock()
+    turns = Turns(clock, grid_us=5_000)
+    turns.phase_us = 1_500
+    base_us = clock.now_us() // 5_000 * 5_000 + 60_000_000
+    dues = (base_us + 1, base_us + 1_500, base_us + 1_501, base_us - 3_500)
+    slots = [turns.add(cast(Runner, FakeRunner()), due_us) for due_us in dues]
+    assert slots == [base_us + 1_500, base_us + 1_500, base_us + 6_500, base_us - 3_500]
+
+
 async def test_shards_are_woken_in_order_and_never_before_their_slot() -> None:
     clock = Clock()
     turns = Turns(clock, grid_us=5_000)
