@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from shardagent.wire import BEATS_MAX
+
 SANDBOXES = 1_000
 SCALED_MIN = 10_000  # from here on the Run is spread and probed as a large one
 LARGE_MIN = 300_000  # and from here on as the largest
@@ -56,6 +58,7 @@ def _scaled(sandboxes: int) -> dict[str, Any]:
     over_s = 600 if large else 60
     interval_s = 60 if large else 10
     shards = -(-sandboxes // 100)
+    processes = max(PROCESSES, -(-shards // BEATS_MAX))
     burst = os.environ.get("SHAPE") == "burst"
     spread = {"shape": "staggered", "stagger_us": max(1, over_s * 10**6 // sandboxes)}
     return {
@@ -72,7 +75,7 @@ def _scaled(sandboxes: int) -> dict[str, Any]:
         "heartbeat_interval_s": 10 if large else 5,
         "flush_interval_s": 60 if large else 20,  # a PUT for each Shard costs, too
         "arm_timeout_s": 600 if large else 120,
-        "fleet": {"driver": "local", "shards_per_host": -(-shards // PROCESSES)},
+        "fleet": {"driver": "local", "shards_per_host": -(-shards // processes)},
         "note": f"{sandboxes:,} simulated sandboxes on one machine.",
         "world": {
             "profile": PROFILE,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -143,6 +145,9 @@ def size(key: str) -> int | None:
 
 def listing(prefix: str, *, after: str = "") -> Iterator[Stored]:
     """Every object under `prefix` (after a key), in key order, a page at a time."""
+    if settings.S3_EMBEDDED:
+        yield from _listing_beside(prefix, after)
+        return
     token: dict[str, str] = {"StartAfter": after} if after else {}
     try:
         for _ in range(LIST_PAGES_MAX):
@@ -157,6 +162,39 @@ def listing(prefix: str, *, after: str = "") -> Iterator[Stored]:
     except (ClientError, BotoCoreError) as error:
         raise ObjectsError(f"cannot list {prefix}: {error}") from error
     raise ObjectsError(f"{prefix} lists more than {LIST_PAGES_MAX} pages")
+
+
+def _listing_beside(prefix: str, after: str) -> Iterator[Stored]:
+    """The same of the embedded store, whose bucket is a folder of this machine.
+
+    It would walk the whole folder anew for each page of a thousand.
+    """
+    bucket = settings.DATA / "objects" / settings.S3_BUCKET
+    found: list[Stored] = []
+    try:
+        _walk(bucket, prefix.rpartition("/")[0], prefix, found)
+    except OSError as error:
+        raise ObjectsError(f"cannot list {prefix}: {error}") from error
+    yield from sorted((one for one in found if one.key > after), key=_by_key)
+
+
+def _walk(bucket: Path, folder: str, prefix: str, found: list[Stored]) -> None:
+    try:
+        entries = os.scandir(bucket / folder)
+    except FileNotFoundError:
+        return  # no object lies there
+    with entries:
+        for entry in entries:
+            key = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                if f"{key}/".startswith(prefix):
+                    _walk(bucket, key, prefix, found)
+            elif key.startswith(prefix):
+                found.append(Stored(key, entry.stat().st_size))
+
+
+def _by_key(stored: Stored) -> str:
+    return stored.key
 
 
 def folders(prefix: str) -> Iterator[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from runs.clickhouse import client
 from runs.clickhouse.client import (
@@ -53,38 +52,32 @@ _KEY = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class IngestResult:
-    """What these keys hold now; failed keys could not be read (absent or corrupt)."""
-
-    events: int
-    defects: int
-    failed_keys: tuple[str, ...]
-
-
 def ingest_segments(
     store: ObjectStore, plan: Plan, keys: Sequence[str]
-) -> IngestResult:
+) -> tuple[str, ...]:
     """Read these objects; doing it twice leaves the same tables.
 
-    An absent object is only a failed key: it may come yet. A corrupt one is a
-    defect as well, and so is a key that no reader knows.
+    Returns the keys that could not be read. An absent object is no more than that: it
+    may come yet. A corrupt one is a defect as well, and so is a key no reader knows.
     """
     return _ingest(store, plan, keys, prefix="")
 
 
-def replace_run(store: ObjectStore, plan: Plan, keys: Sequence[str]) -> IngestResult:
-    """Build the Run's record anew from all its keys and put it in place at once."""
+def replace_run(store: ObjectStore, plan: Plan, keys: Sequence[str]) -> tuple[str, ...]:
+    """Build the Run's record anew from all its keys and put it in place at once.
+
+    Returns the keys that could not be read; each is a defect.
+    """
     partition = code_literal(plan.code)
     for table in RECORD_TABLES:
         client.command(
             f"ALTER TABLE {STAGING}{table} DROP PARTITION {partition}",
             name="replace_run",
         )
-    result = _ingest(store, plan, keys, prefix=STAGING)
+    failed = _ingest(store, plan, keys, prefix=STAGING)
     for table in RECORD_TABLES:
         put_in_place(table, plan.code, name="replace_run")
-    return result
+    return failed
 
 
 def put_in_place(table: str, run: str, *, name: str) -> None:
@@ -122,7 +115,7 @@ def shard_count(plan: Plan) -> int:
 
 def _ingest(
     store: ObjectStore, plan: Plan, keys: Sequence[str], *, prefix: str
-) -> IngestResult:
+) -> tuple[str, ...]:
     unique = list(dict.fromkeys(keys))
     wanted = [key for key in unique if _is_key_of(plan.code, key)]
     failed = dict.fromkeys(set(unique) - set(wanted), "bad_key")
@@ -132,10 +125,7 @@ def _ingest(
         failed[key] = "absent" if is_absent(store, key) else "empty"
     corrupt = {key: why for key, why in failed.items() if prefix or why != "absent"}
     _add_defects(plan.code, corrupt, prefix)
-    events, defects = _counts(plan.code, wanted, prefix)
-    return IngestResult(
-        events, defects + len(corrupt), tuple(key for key in unique if key in failed)
-    )
+    return tuple(key for key in unique if key in failed)
 
 
 def _is_key_of(run: str, key: str) -> bool:
@@ -253,30 +243,6 @@ def _add_defects(run: str, reasons: dict[str, str], prefix: str) -> None:
             f"INSERT INTO {prefix}defects VALUES {', '.join(rows[at : at + KEYS_MAX])}",
             name="ingest_segments",
         )
-
-
-def _counts(run: str, keys: Sequence[str], prefix: str) -> tuple[int, int]:
-    events = defects = 0
-    for at in range(0, len(keys), KEYS_MAX):
-        part = keys[at : at + KEYS_MAX]
-        row = client.query_rows(
-            f"""
-            SELECT
-                (SELECT uniqExact(shard, attempt, seq, line) FROM {prefix}events
-                 WHERE run = {code_literal(run)} AND (shard, attempt, seq) IN (
-                    SELECT shard, attempt, seq FROM {prefix}segments
-                    WHERE run = {code_literal(run)} AND type = 'events'
-                    AND key IN ({_listed(part)}))) AS events,
-                (SELECT uniqExact(key, line) FROM {prefix}defects
-                 WHERE run = {code_literal(run)} AND line > 0
-                 AND key IN ({_listed(part)})) AS defects
-            LIMIT 1
-            """,
-            name="ingest_segments",
-        )[0]
-        events += row["events"]
-        defects += row["defects"]
-    return events, defects
 
 
 def _listed(keys: Sequence[str]) -> str:

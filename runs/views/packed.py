@@ -16,6 +16,7 @@ from django.utils.cache import get_conditional_response, patch_vary_headers
 
 SMALL_BYTES = 500  # not worth compressing
 LEVEL = 6
+SHARE = 0.02  # of the time, at most, that making a thing anew and anew may take
 WAIT_S = 5.0  # for whoever makes it already; then one makes it oneself
 # One of them makes a thing while the others wait for it; two keys may share a lock.
 _LOCKS = tuple(Lock() for _ in range(64))
@@ -58,6 +59,11 @@ def kept(key: str, make: Callable[[], tuple[Any, float]]) -> Packed:
         if mine:
             lock.release()
     return found
+
+
+def by_cost(took_s: float, least_s: float, most_s: float) -> float:
+    """How long to keep what took so long to make."""
+    return min(max(least_s, took_s / SHARE), most_s)
 
 
 def answer(request: HttpRequest, found: Packed) -> HttpResponse:

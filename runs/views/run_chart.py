@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET
 from runs import charts, lifecycle, results
 from runs.errors import QueryError
 from runs.models import Run, State
-from runs.views.packed import answer, kept
+from runs.views.packed import answer, by_cost, kept
 from runs.views.runs import visible_to
 from shardagent.wire import Plan, Shape
 
@@ -25,7 +25,6 @@ SILENCE_SHOWN = 3  # times as long as an answer may take
 SEALED_KEPT_S = 3_600
 LIVE_KEPT_S = 2.0  # however many watch, ClickHouse is asked once
 LIVE_KEPT_S_MAX = 10.0  # an older one would not be live
-LIVE_SHARE = 0.02  # of the time, at most, that drawing a large live curve may take
 _STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 
 
@@ -64,7 +63,7 @@ def live_kept_s(figure: Mapping[str, Any], took_s: float) -> float:
     none not for long: there may be one the next moment."""
     if "why" in figure:
         return LIVE_KEPT_S
-    return min(max(LIVE_KEPT_S, took_s / LIVE_SHARE), LIVE_KEPT_S_MAX)
+    return by_cost(took_s, LIVE_KEPT_S, LIVE_KEPT_S_MAX)
 
 
 def _figure(found: Run, of: str, clock: str, phase: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -72,3 +73,34 @@ def test_urls_of_many_keys_are_those_that_botocore_signs(settings: Any) -> None:
         assert presigned([], "s", signs) == []
     finally:
         objects.forget_client()
+
+
+KEYS = (
+    "publication.json",
+    "runs/a-1/run.json",
+    "runs/a-1/shards/0/1/events-000000.ndjson.zst",
+    "runs/a-1/shards/0/1/log-000000.txt.zst",
+    "runs/a-1/shards/10/1/events-000000.ndjson.zst",
+    "runs/a-1/shards/2/1/events-000000.ndjson.zst",
+    "runs/a-10/run.json",
+)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "r", "runs/", "runs/a-1", "runs/a-1/", "runs/a-1/run.json", "no/"]
+)
+@pytest.mark.parametrize("after", ["", KEYS[2], "runs/a-1/shards/10"])
+def test_the_embedded_store_is_listed_as_any_other(
+    settings: Any, tmp_path: Path, prefix: str, after: str
+) -> None:
+    settings.DATA, settings.S3_BUCKET, settings.S3_EMBEDDED = tmp_path, "raw", True
+    for size, key in enumerate(KEYS):
+        path = tmp_path / "objects" / "raw" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+    wanted = [
+        objects.Stored(key, size)
+        for size, key in enumerate(KEYS)
+        if key.startswith(prefix) and key > after
+    ]
+    assert list(objects.listing(prefix, after=after)) == wanted

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runs.demo import demo_plan
 from runs.errors import PlanError
-from runs.plan import freeze, parse_plan, read_plan
+from runs.plan import freeze, hosts_of, parse_plan, read_plan
 
 
 def parse(asked: object) -> Any:
@@ -123,3 +124,14 @@ def test_a_frozen_plan_reads_back_the_same() -> None:
     )
     assert plan.seed > 0
     assert read_plan(plan.model_dump(mode="json"), "local-1234") == plan
+
+
+@pytest.mark.parametrize("scale", [1_000, 10_000, 100_000, 300_000, 1_000_000])
+def test_the_demo_has_a_plan_of_every_scale(
+    monkeypatch: pytest.MonkeyPatch, scale: int
+) -> None:
+    monkeypatch.setenv("SCALE", str(scale))
+    plan = parse_plan(demo_plan(), sandbox_count_max=1_000_000)
+    assert plan.sandbox_count == scale
+    assert plan.shard_count == scale // 100
+    assert plan.shard_count <= hosts_of(plan) * plan.fleet.shards_per_host
