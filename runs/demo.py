@@ -10,7 +10,7 @@ from shardagent.wire import BEATS_MAX
 SANDBOXES = 1_000
 SCALED_MIN = 10_000  # from here on the Run is spread and probed as a large one
 LARGE_MIN = 300_000  # and from here on as the largest
-PROCESSES = 4  # agents that carry it, two for each of two cores
+PROCESSES = 2  # agents that carry it, one for each of two cores
 TICK_MS = 5  # the simulated world answers so often: fewer wakings on both sides
 PROFILE = "blaxel"
 

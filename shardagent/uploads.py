@@ -15,7 +15,7 @@ from shardagent.clock import Clock
 from shardagent.errors import SiteError, StorageError
 from shardagent.site import Site
 from shardagent.spool import Segment, ShardSpool, Stream
-from shardagent.wire import URLS_AHEAD, URLS_PER_REQUEST_MAX, UploadUrl, UrlWish
+from shardagent.wire import URLS_AHEAD, UploadUrl, UrlWish
 
 UPLOADS_MAX = 16  # PUTs in flight, all Shards of the process
 UPLOAD_TIMEOUT_S = 30.0
@@ -24,6 +24,7 @@ RETRY_MAX_S = 20.0
 URLS_AHEAD_MIN = 8  # where flushes are far apart
 URLS_TICK_MIN_S, URLS_TICK_MAX_S = 0.2, 2.0
 URLS_TICKS = 10  # in a flush interval
+URLS_AT_ONCE = 500  # of a request: to read an answer of 2,000 takes longer than a turn
 URLS_RETRY_S = 2.0
 LOG_FLUSH_MIN_US, LOG_FLUSH_MAX_US = 5_000_000, 60_000_000
 LOG_FLUSH_TIMES = 3  # the usual interval, within those: few lines, as many objects
@@ -78,6 +79,7 @@ class Uploads:
         tick_s = flush_interval_s / URLS_TICKS
         self._tick_s = min(max(tick_s, URLS_TICK_MIN_S), URLS_TICK_MAX_S)
         self._ahead = max(URLS_AHEAD_MIN, min(URLS_AHEAD, enough))
+        self._behind = False  # some lanes' wishes did not fit into the last request
 
     def add(self, spool: ShardSpool, *, leftover: bool = False) -> None:
         """Carry the segments of one more attempt."""
@@ -117,10 +119,12 @@ class Uploads:
     async def run(self) -> None:
         """Keep URLs ahead for every lane, until cancelled."""
         while True:
+            self._behind = False
             # Apart, as the site may refuse those of attempts that are not ours now.
             well = [await self._ask(leftover=which) for which in (False, True)]
             self.kick()
-            await asyncio.sleep(self._tick_s if all(well) else URLS_RETRY_S)
+            tick_s = URLS_TICK_MIN_S if self._behind else self._tick_s
+            await asyncio.sleep(tick_s if all(well) else URLS_RETRY_S)
 
     async def stored(self, spool: ShardSpool) -> None:
         """Wait until nothing of this attempt is left to store."""
@@ -162,7 +166,9 @@ class Uploads:
             )
             short.append((held, wish))
         short.sort(key=lambda one: one[0])
-        return [wish for _, wish in short[: URLS_PER_REQUEST_MAX // self._ahead]]
+        fit = URLS_AT_ONCE // self._ahead
+        self._behind = self._behind or len(short) > fit
+        return [wish for _, wish in short[:fit]]
 
     def _hold(self, urls: Iterable[UploadUrl]) -> None:
         for one in urls:
