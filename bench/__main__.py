@@ -80,7 +80,7 @@ def fairness(quick: bool) -> Iterator[Row]:
     found = _part("bench.fairness", "--json", "--rounds", rounds, *words)
     for row in found["rows"]:
         name = f"{row['vendor']} {row['transport']}: added to create, P99 at 100"
-        aim = 20 if row["transport"] == "thin" and row["vendor"] != "modal" else None
+        aim = 20 if row["transport"] == "thin" else None
         yield Row(name, row["p99_ms"], "ms", aim)
 
 

@@ -6,8 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
+from django.core.cache import cache
 from django.db.models import QuerySet
 
 from runs.models import EndReason, Run, State
@@ -17,12 +19,37 @@ from runs.ranking import WINDOW_DAYS, Board, Launch, Place, boards, class_of
 # A row has far more, some of it large.
 _FIELDS = ("code", "provider", "plan", "summary", "state", "end_reason", "launched_at")
 LAUNCHES_MAX = 10_000
+KEPT_S = 60  # a Run that is rebuilt may take so long to show
 STAND_IN = " (simulated)"  # after the vendor's name, where it was not the vendor
 BARRING_LABELS = ("quota-bound", "answers on demand", "stand-in")
 
 
 def shown_boards(now: datetime, *, public: bool) -> list[dict[str, Any]]:
-    """The boards of the window as the API gives them; public: as strangers see them."""
+    """The boards of the window as the API gives them; public: as strangers see them.
+
+    Kept while no ranked Run is launched, moves, is published or becomes stale.
+    """
+    key = f"boards:{public}:{_day(now)}:{_standing(now)}"
+    kept: list[dict[str, Any]] | None = cache.get(key)
+    if kept is None:
+        kept = _boards(now, public=public)
+        cache.set(key, kept, KEPT_S)
+    return kept
+
+
+def _standing(now: datetime) -> str:
+    """What the boards depend on, short: where each ranked Run of the window stands."""
+    rows = (
+        _recent(now)
+        .order_by("id")
+        .values_list(
+            "id", "code", "state", "end_reason", "sealed_at_us", "published_at", "stale"
+        )
+    )
+    return sha256(repr(list(rows[:LAUNCHES_MAX])).encode()).hexdigest()[:32]
+
+
+def _boards(now: datetime, *, public: bool) -> list[dict[str, Any]]:
     launches, plans = [], {}
     for run in _recent(now).only(*_FIELDS).order_by("id")[:LAUNCHES_MAX]:
         launch = _launch(run)

@@ -27,6 +27,7 @@ from shardagent.wire import Plan
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 HEALTH_RECENT_S = 20
 SHARD_SANDBOXES_MAX = 10_000
+CURVE_KEPT_MAX = 2_000  # points of one that is kept
 SEALED_KEPT_S = 3_600  # of what a page asks for several times and does not change
 MEDIAN_BINS = 120
 MEDIAN_STEP_LEAST_US = 5_000_000  # agents tell of themselves no more often
@@ -45,7 +46,20 @@ def facts_of(run: Run) -> RunFacts:
 
 def curve(run: Run, step_ms: int, *, corrected: bool = True) -> dict[str, Any] | None:
     """Exact values at T0 + k·step_ms, of a live Run until now; None before T0."""
-    until_us = None if run.state == State.SEALED else lifecycle.now_us(run)
+    if run.state != State.SEALED:
+        return _curve(run, step_ms, corrected, lifecycle.now_us(run))
+    key = f"curve:{run.code}:{run.sealed_at_us}:{step_ms}:{corrected}"
+    kept: dict[str, Any] | None = cache.get(key)
+    if kept is None:
+        kept = _curve(run, step_ms, corrected, None)
+        if kept is not None and len(kept["points"]) <= CURVE_KEPT_MAX:
+            cache.set(key, kept, SEALED_KEPT_S)
+    return kept
+
+
+def _curve(
+    run: Run, step_ms: int, corrected: bool, until_us: int | None
+) -> dict[str, Any] | None:
     found = curves.curve(facts_of(run), step_ms, corrected=corrected, until_us=until_us)
     if found is None:
         return None

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("provider", help=", ".join(providers.known()))
     parser.add_argument("--endpoint", default="", help="another than the vendor's own")
-    parser.add_argument("--transport", choices=("thin", "sdk"), default="thin")
+    parser.add_argument("--transport", choices=("thin", "sdk"))
     parser.add_argument("--spec", default="{}", help="a Plan's spec, JSON")
     parser.add_argument(
         "--together", type=int, default=TOGETHER, help="creates at once"
@@ -46,7 +46,8 @@ def main(argv: Sequence[str]) -> int:
         if arguments.endpoint:
             config[ENDPOINT] = arguments.endpoint
         asked = {"provider": arguments.provider, "sandbox_count": 1, **about.plan}
-        asked["transport"] = arguments.transport
+        if arguments.transport:
+            asked["transport"] = arguments.transport
         spec = {**dict(about.plan.get("spec", {})), **json.loads(arguments.spec)}
         plan = Plan.model_validate({**asked, "spec": spec})
         suite = Conformance(plan, config, together=arguments.together)

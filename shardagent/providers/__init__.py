@@ -40,20 +40,20 @@ def known() -> Mapping[str, str]:
     return dict(sorted({**found, **OWN}.items()))
 
 
-def adapter(slug: str, transport: str = "thin") -> type[Provider]:
-    """The adapter's class. ConfigError where there is none or it cannot be loaded."""
+def adapter(slug: str, transport: str | None = None) -> type[Provider]:
+    """The adapter's class; the first that there is where no transport is named.
+
+    ConfigError where there is none or it cannot be loaded.
+    """
     try:
         reference = known()[slug]
     except KeyError:
         text = f"no provider {slug!r}; known are {', '.join(known())}"
         raise ConfigError(text) from None
     found = _load(slug, reference)
-    if transport == "thin":
-        return found
-    sdk = found.about.sdk
-    if not sdk:
+    if transport is not None and transport not in found.about.transports:
         raise ConfigError(f"provider {slug!r} has no transport {transport!r}")
-    return _load(slug, sdk)
+    return _load(slug, found.about.sdk) if transport == "sdk" else found
 
 
 def about(slug: str) -> About:

@@ -38,7 +38,8 @@ class About:
     endpoint: the vendor's own base URL. plan: the Plan's defaults for it. maps: the
     fields of a Plan's spec that a create passes on (the others belong to the image).
     waits_for: what the vendor's create call has waited for when it answers. sdk:
-    "module:Class" of the same adapter on the vendor's SDK. stand_in: simcloud speaks
+    "module:Class" of the same adapter on the vendor's SDK; thin: there is one that does
+    without. stand_in: simcloud speaks
     its wire format.
     """
 
@@ -50,12 +51,13 @@ class About:
     waits_for: str = ""
     ttl_s_max: int | None = None
     sdk: str = ""
+    thin: bool = True
     stand_in: bool = False
 
     @property
     def transports(self) -> tuple[str, ...]:
-        """The thin adapter's, and the SDK's where there is one."""
-        return ("thin", "sdk") if self.sdk else ("thin",)
+        """The thin adapter's and the SDK's, of those that there are."""
+        return ("thin",) * self.thin + ("sdk",) * bool(self.sdk)
 
     def secrets(self, config: Mapping[str, str]) -> list[str]:
         """The values of a configuration that no log, event or page may show."""

@@ -71,9 +71,12 @@ class ModalProvider:
             Entry("token_id", "Token id"),
             Entry("token_secret", "Token secret"),
         ),
+        plan={"transport": "sdk"},
         maps=frozenset({"cpu", "memory_mb", "image", "region"}),
         waits_for="a task to be placed on a worker (V2 sandboxes)",
         ttl_s_max=24 * 3600,
+        sdk="shardagent.providers.modal:ModalProvider",
+        thin=False,
         stand_in=True,
     )
 

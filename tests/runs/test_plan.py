@@ -135,3 +135,11 @@ def test_the_demo_has_a_plan_of_every_scale(
     assert plan.sandbox_count == scale
     assert plan.shard_count == scale // 100
     assert plan.shard_count <= hosts_of(plan) * plan.fleet.shards_per_host
+
+
+def test_a_provider_that_has_only_an_sdk_is_never_called_thin() -> None:
+    pytest.importorskip("modal")
+    asked = {"provider": "modal", "sandbox_count": 1}
+    assert parse_plan(asked, sandbox_count_max=1).transport == "sdk"
+    with pytest.raises(PlanError, match="modal has only sdk"):
+        parse_plan({**asked, "transport": "thin"}, sandbox_count_max=1)

@@ -62,7 +62,8 @@ def standin(
         process.stdout.close()
 
 
-def plan_of(vendor: str, transport: str = "thin") -> Plan:
+def plan_of(vendor: str, transport: str | None = None) -> Plan:
     about = providers.about(vendor)
-    asked = {"provider": vendor, "sandbox_count": 1, "transport": transport}
-    return Plan.model_validate({**asked, "ready_timeout_s": 20, **about.plan})
+    asked = {"provider": vendor, "sandbox_count": 1, "ready_timeout_s": 20}
+    named = {} if transport is None else {"transport": transport}
+    return Plan.model_validate({**asked, **about.plan, **named})
