@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -170,6 +171,8 @@ def _listing_beside(prefix: str, after: str) -> Iterator[Stored]:
     It would walk the whole folder anew for each page of a thousand.
     """
     bucket = settings.DATA / "objects" / settings.S3_BUCKET
+    if not bucket.is_dir():  # not the same as a bucket without objects
+        raise ObjectsError(f"cannot list {prefix}: the bucket is not there")
     found: list[Stored] = []
     try:
         _walk(bucket, prefix.rpartition("/")[0], prefix, found)
@@ -181,7 +184,7 @@ def _listing_beside(prefix: str, after: str) -> Iterator[Stored]:
 def _walk(bucket: Path, folder: str, prefix: str, found: list[Stored]) -> None:
     try:
         entries = os.scandir(bucket / folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return  # no object lies there
     with entries:
         for entry in entries:
@@ -189,8 +192,9 @@ def _walk(bucket: Path, folder: str, prefix: str, found: list[Stored]) -> None:
             if entry.is_dir(follow_symlinks=False):
                 if f"{key}/".startswith(prefix):
                     _walk(bucket, key, prefix, found)
-            elif key.startswith(prefix):
-                found.append(Stored(key, entry.stat().st_size))
+            elif entry.is_file(follow_symlinks=False) and key.startswith(prefix):
+                with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                    found.append(Stored(key, entry.stat().st_size))
 
 
 def _by_key(stored: Stored) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import secrets
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from runs.errors import PlanError
 from runs.verdict import resolved, threshold_errors
 from shardagent import providers
+from shardagent.errors import ConfigError
 from shardagent.providers.base import About
 from shardagent.wire import Plan, Shape
 
@@ -29,6 +31,7 @@ HEARTBEATS_PER_S_MAX = 2_000
 # Runs of so few Shards are heard and recorded twice as often, for whoever watches.
 QUICK_SHARDS_MAX = 20
 QUICK_INTERVAL_S = 1.0
+_PACE = ("heartbeat_interval_s", "flush_interval_s")
 _RESERVED = {"format", "code", "created_at_us", "software"}
 
 
@@ -90,7 +93,7 @@ def freeze(plan: Plan, *, code: str, now_us: int, software: Mapping[str, Any]) -
 
 def read_plan(stored: object, code: str) -> Plan:
     """A Plan from a run.json, of any writer: unknown keys ignored, defaults filled."""
-    plan = Plan.model_validate(stored)
+    plan = _with_transport(Plan.model_validate(stored))
     per_shard = plan.sandboxes_per_shard
     if plan.shard_count and "sandboxes_per_shard" not in plan.model_fields_set:
         per_shard = math.ceil(plan.sandbox_count / plan.shard_count)
@@ -103,6 +106,16 @@ def read_plan(stored: object, code: str) -> Plan:
             "target": plan.target or plan.sandbox_count,
         }
     )
+
+
+def _with_transport(plan: Plan) -> Plan:
+    """Until 2026-11 what only an SDK speaks was called thin as well."""
+    with contextlib.suppress(ConfigError):
+        if plan.transport == "thin" and plan.provider in providers.known():
+            only = providers.about(plan.provider).transports
+            if "thin" not in only:
+                return plan.model_copy(update={"transport": only[0]})
+    return plan
 
 
 def burst_s(plan: Plan) -> float:
@@ -226,12 +239,17 @@ def _resolve_shards(
 
 
 def _resolve_pace(plan: Plan, asked: Mapping[str, Any]) -> Plan:
-    """Heartbeats and flushes a second apart where few Shards make them, unless told."""
-    quick: dict[str, float] = {}
-    if plan.shard_count <= QUICK_SHARDS_MAX:
-        pace = ("heartbeat_interval_s", "flush_interval_s")
-        quick = {name: QUICK_INTERVAL_S for name in pace if name not in asked}
-    return plan.model_copy(update=quick)
+    """Heartbeats and flushes as far apart as is usual, unless told."""
+    usual = usual_pace(plan.shard_count)
+    return plan.model_copy(update={k: v for k, v in usual.items() if k not in asked})
+
+
+def usual_pace(shard_count: int) -> dict[str, float]:
+    """Seconds between heartbeats, and between flushes, of a Run of so many Shards."""
+    fields = {name: Plan.model_fields[name].default for name in _PACE}
+    if shard_count <= QUICK_SHARDS_MAX:
+        fields = dict.fromkeys(_PACE, QUICK_INTERVAL_S)
+    return fields
 
 
 def _cross_errors(plan: Plan) -> dict[str, str]:

@@ -28,6 +28,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 HEALTH_RECENT_S = 20
 SHARD_SANDBOXES_MAX = 10_000
 CURVE_KEPT_MAX = 2_000  # points of one that is kept
+CURVE_KEPT_S = 60  # a Run that is rebuilt may take so long to show
 SEALED_KEPT_S = 3_600  # of what a page asks for several times and does not change
 MEDIAN_BINS = 120
 MEDIAN_STEP_LEAST_US = 5_000_000  # agents tell of themselves no more often
@@ -52,8 +53,9 @@ def curve(run: Run, step_ms: int, *, corrected: bool = True) -> dict[str, Any] |
     kept: dict[str, Any] | None = cache.get(key)
     if kept is None:
         kept = _curve(run, step_ms, corrected, None)
-        if kept is not None and len(kept["points"]) <= CURVE_KEPT_MAX:
-            cache.set(key, kept, SEALED_KEPT_S)
+        points = len(kept["points"]) if kept else 0
+        if points and points <= CURVE_KEPT_MAX and not run.stale:
+            cache.set(key, kept, CURVE_KEPT_S)
     return kept
 
 

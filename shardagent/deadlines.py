@@ -117,6 +117,8 @@ class Deadlines:
         self._slots: dict[int, dict[int, QuickCall]] = {}
 
     def add(self, call: QuickCall) -> None:
+        if call.over:
+            return
         slot = call.due_us >> SLOT_BITS
         waiting = self._slots.get(slot)
         if waiting is None:
@@ -126,7 +128,10 @@ class Deadlines:
         call.slot = waiting
 
     def _begin(self, slot: int) -> None:
-        for call in list(self._slots.pop(slot).values()):
+        waiting = self._slots.pop(slot)
+        calls = [*waiting.values()]
+        waiting.clear()  # what nobody ended holds no circle together
+        for call in calls:
             self._look(call)
 
     def _look(self, call: QuickCall) -> None:

@@ -29,7 +29,7 @@ from runs.views.runs import visible_to
 from shardagent.wire import Plan
 
 POLL_EVERY_MS = 1_000
-KEPT_S = 0.9  # so that what is shown is 2 s old at most, however many watch
+KEPT_S = 0.9  # so that what is shown was heard 2 s ago at most, however many watch
 KEPT_S_MAX = 1.9  # of a Run so large that making it each second would cost too much
 RECORD_KEPT_S = 4.0
 # One letter a Shard in the JSON, its class on the page, and what it means.

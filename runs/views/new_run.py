@@ -24,7 +24,7 @@ from runs.fleets import usd_per_h
 from runs.forms import NESTED, NUMBERS, NewRunForm
 from runs.launch import create_run, launch, warnings_for
 from runs.models import Preset, Run
-from runs.plan import machines_of
+from runs.plan import machines_of, usual_pace
 from shardagent.wire import Plan
 
 _FIRST = {"provider": "sim", "sandbox_count": "1000", "witness": True}
@@ -134,6 +134,7 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
 def fields_of(plan: dict[str, Any]) -> dict[str, Any]:
     """The form's fields for a frozen Plan; a new Run has a seed of its own."""
     usual = Plan(provider="sim", sandbox_count=1).model_dump(mode="json")
+    usual |= usual_pace(plan["shard_count"])
     found: dict[str, Any] = {
         "provider": plan["provider"],
         "witness": plan.get("witness", False),

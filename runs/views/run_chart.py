@@ -19,6 +19,7 @@ from runs.views.runs import visible_to
 from shardagent.wire import Plan, Shape
 
 CURVE_POINTS = 800
+FIELDS = ("pk", "code", "state", "t0_us", "sealed_at_us", "stale")
 CHARTS = ("curve", "deaths", "size", "submission", "start")
 PHASES = ("create", "ready", "tti")
 SILENCE_SHOWN = 3  # times as long as an answer may take
@@ -31,7 +32,7 @@ _STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 @require_GET
 def run_chart(request: HttpRequest, code: str) -> HttpResponse:
     """A figure for the page's chart, or why there is none."""
-    narrow = visible_to(request).only("pk", "code", "state", "t0_us", "sealed_at_us")
+    narrow = visible_to(request).only(*FIELDS)
     found = get_object_or_404(narrow, code=code)
     of = request.GET.get("of", "curve")
     clock = request.GET.get("clock", "run")
@@ -49,7 +50,7 @@ def run_chart(request: HttpRequest, code: str) -> HttpResponse:
         began = time.monotonic()
         figure = _figure(Run.objects.get(pk=found.pk), of, clock, phase)
         if found.state == State.SEALED:
-            return figure, SEALED_KEPT_S
+            return figure, LIVE_KEPT_S if found.stale else SEALED_KEPT_S
         return figure, live_kept_s(figure, time.monotonic() - began)
 
     try:
@@ -59,9 +60,9 @@ def run_chart(request: HttpRequest, code: str) -> HttpResponse:
 
 
 def live_kept_s(figure: Mapping[str, Any], took_s: float) -> float:
-    """How long a live figure is handed out, by what it cost; a reason why there is
-    none not for long: there may be one the next moment."""
-    if "why" in figure:
+    """How long a live figure is handed out, by what it cost; an empty one, or
+    why there is none, not for long: there may be one the next moment."""
+    if "why" in figure or all(len(trace["x"]) < 2 for trace in figure["data"]):
         return LIVE_KEPT_S
     return by_cost(took_s, LIVE_KEPT_S, LIVE_KEPT_S_MAX)
 

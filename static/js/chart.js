@@ -4,6 +4,7 @@ import { onPaper } from "./chart_print.js";
 
 const CONFIG = { responsive: true, displayModeBar: false }; // drag zooms, double click resets
 const LOADING_LIMIT_MS = 20_000;
+const HEADROOM = 1.1; // of what is drawn, as the site leaves it
 const TOLD_MAX = 600; // what agents told that no record has yet; one a poll
 const figures = new WeakMap(); // chart → its figure as the site sent it
 const told = []; // {at_s, count} of a live Run, in order of time
@@ -102,11 +103,13 @@ function tellOn({ data, layout }) {
   line.x = [...line.x, ...since.map((point) => point.at_s)];
   line.y = [...line.y, ...since.map((point) => point.count)];
   layout.xaxis.range[1] = Math.max(layout.xaxis.range[1], line.x.at(-1));
+  layout.yaxis.range[1] = Math.max(layout.yaxis.range[1], HEADROOM * Math.max(...line.y));
 }
 
 // One more figure of a live Run: how many its agents say are alive.
 export async function tell(point) {
-  if (point && point.at_s > (told.at(-1)?.at_s ?? -1)) told.push(point);
+  if (!point || point.at_s <= (told.at(-1)?.at_s ?? -1)) return;
+  told.push(point);
   if (told.length > TOLD_MAX) told.shift();
   for (const place of document.querySelectorAll("[data-chart]")) {
     if (place.dataset.drawn && figures.get(place).data.some((trace) => trace.meta?.told)) await show(place);
@@ -117,6 +120,7 @@ async function show(place, width = 0) {
   const figure = structuredClone(figures.get(place));
   tellOn(figure);
   const { data, layout } = themed(figure);
+  layout.uirevision = place.dataset.chart; // a zoom outlives the same chart drawn anew
   if (width) layout.width = width;
   else layout.autosize = true; // as wide as its place, also after it was printed
   if (!width && window.innerWidth < 640) {

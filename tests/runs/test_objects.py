@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from runs import objects
+from runs.errors import ObjectsError
 from runs.objects import StoreClock
 from runs.presign import presigned
 
@@ -104,3 +105,13 @@ def test_the_embedded_store_is_listed_as_any_other(
         if key.startswith(prefix) and key > after
     ]
     assert list(objects.listing(prefix, after=after)) == wanted
+
+
+def test_a_bucket_that_is_not_there_is_not_an_empty_one(
+    settings: Any, tmp_path: Path
+) -> None:
+    settings.DATA, settings.S3_BUCKET, settings.S3_EMBEDDED = tmp_path, "raw", True
+    with pytest.raises(ObjectsError, match="bucket is not there"):
+        list(objects.listing("runs/a-1/"))
+    (tmp_path / "objects" / "raw").mkdir(parents=True)
+    assert list(objects.listing("runs/a-1/")) == []

@@ -143,3 +143,21 @@ def test_a_provider_that_has_only_an_sdk_is_never_called_thin() -> None:
     assert parse_plan(asked, sandbox_count_max=1).transport == "sdk"
     with pytest.raises(PlanError, match="modal has only sdk"):
         parse_plan({**asked, "transport": "thin"}, sandbox_count_max=1)
+
+
+@pytest.mark.parametrize(("count", "pace_s"), [(2_000, 1), (2_001, 2)])
+def test_small_runs_are_heard_and_recorded_each_second(
+    count: int, pace_s: float
+) -> None:
+    asked = {"provider": "sim", "sandbox_count": count}
+    plan = parse_plan(asked, sandbox_count_max=count)
+    assert plan.heartbeat_interval_s == plan.flush_interval_s == pace_s
+    told = {**asked, "heartbeat_interval_s": 2, "flush_interval_s": 30}
+    plan = parse_plan(told, sandbox_count_max=count)
+    assert (plan.heartbeat_interval_s, plan.flush_interval_s) == (2, 30)
+
+
+def test_an_older_record_of_an_sdk_is_read_as_one() -> None:
+    pytest.importorskip("modal")
+    stored = {"provider": "modal", "sandbox_count": 1, "transport": "thin"}
+    assert read_plan(stored, "modal-1").transport == "sdk"

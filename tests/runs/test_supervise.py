@@ -59,7 +59,7 @@ def test_the_run_is_abandoned_below_quorum_at_the_deadline() -> None:
 
 
 def bursting() -> Run:
-    run = make_arming_run(hold_s=30)
+    run = make_arming_run(hold_s=30, heartbeat_interval_s=2)
     lifecycle.release(run, lifecycle.now_us(run) - 1_000_000, "all are armed")
     return run
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
@@ -54,12 +53,6 @@ def record(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for view in (*views, shard, shard_health, shard_log, shards):
         monkeypatch.setattr(view, "results", fake)
     return fake
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept() -> None:
-    """Sealed Runs of one code are one Run to the cache, but not to tests."""
-    cache.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -442,9 +442,10 @@ def test_the_stand_in_is_asked_like_the_real_thing(record: ModuleType) -> None:
     ("figure", "took_s", "kept_s"),
     [
         ({"why": "The curve begins with the burst."}, 1.0, 2.0),
-        ({"data": []}, 0.01, 2.0),
-        ({"data": []}, 0.1, 5.0),
-        ({"data": []}, 3.0, 10.0),
+        ({"data": [{"x": [0]}]}, 1.0, 2.0),
+        ({"data": [{"x": [0, 1]}]}, 0.01, 2.0),
+        ({"data": [{"x": [0, 1]}]}, 0.1, 5.0),
+        ({"data": [{"x": [0, 1]}]}, 3.0, 10.0),
     ],
 )
 def test_a_dear_live_curve_is_drawn_less_often_and_never_waited_for(
