@@ -33,7 +33,6 @@ from shardagent.machine import machine, wanted_index
 
 TOKEN = "HOLDFAST_AGENT_TOKEN"
 NICE = -10
-SESSION_NICE = -10  # a site on the same machine still gets its share
 AUTOGROUP = Path("/proc/self/autogroup")
 STATUS_CONFIG = 2  # started with something it cannot use, or refused at the door
 
@@ -125,7 +124,7 @@ def _go_first() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
     if os.getsid(0) == os.getpid():  # it is ours alone
         with contextlib.suppress(OSError):
-            AUTOGROUP.write_text(str(SESSION_NICE))
+            AUTOGROUP.write_text(str(NICE))
 
 
 def _raise_fd_limit() -> None:

@@ -31,7 +31,7 @@ from shardagent.wire import Plan
 POLL_EVERY_MS = 1_000
 KEPT_S = 0.9  # so that what is shown was heard 2 s ago at most, however many watch
 KEPT_S_MAX = 1.9  # of a Run so large that making it each second would cost too much
-RECORD_KEPT_S = 4.0
+RECORD_KEPT_S, RECORD_KEPT_S_MAX = 0.9, 4.0
 # One letter a Shard in the JSON, its class on the page, and what it means.
 TONES: Mapping[str, tuple[str, str]] = {
     "w": ("waiting", "not heard yet"),
@@ -197,6 +197,7 @@ def _record(found: Run) -> dict[str, Any] | None:
     key = f"live-record:{found.pk}"
     known: dict[str, Any] | None = cache.get(key)
     if known is None:
+        began = time.monotonic()
         try:
             known = {
                 "causes": results.causes(found)[:8],
@@ -204,5 +205,7 @@ def _record(found: Run) -> dict[str, Any] | None:
             }
         except QueryError:
             known = {"unread": True}
-        cache.set(key, known, RECORD_KEPT_S)
+        took_s = time.monotonic() - began
+        keep_s = by_cost(took_s, RECORD_KEPT_S, RECORD_KEPT_S_MAX)
+        cache.set(key, known, keep_s)
     return known

@@ -38,9 +38,8 @@ class About:
     endpoint: the vendor's own base URL. plan: the Plan's defaults for it. maps: the
     fields of a Plan's spec that a create passes on (the others belong to the image).
     waits_for: what the vendor's create call has waited for when it answers. sdk:
-    "module:Class" of the same adapter on the vendor's SDK; thin: there is one that does
-    without. stand_in: simcloud speaks
-    its wire format.
+    "module:Class" of the same adapter on the vendor's SDK. thin: there is one that does
+    without. stand_in: simcloud speaks its wire format.
     """
 
     title: str

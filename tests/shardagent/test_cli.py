@@ -39,7 +39,7 @@ def said(*, own_session: bool) -> list[str]:
 def test_an_agent_goes_before_all_else_but_raises_no_session_of_others() -> None:
     nice, _, *rest = said(own_session=True)
     assert int(nice) == cli.NICE
-    assert rest == ["nice", str(cli.SESSION_NICE)]
+    assert rest == ["nice", str(cli.NICE)]
     nice, _, *rest = said(own_session=False)
     assert int(nice) == cli.NICE
-    assert rest != ["nice", str(cli.SESSION_NICE)]
+    assert rest != ["nice", str(cli.NICE)]
