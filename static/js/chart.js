@@ -125,6 +125,12 @@ async function show(place, width = 0) {
   else layout.autosize = true; // as wide as its place, also after it was printed
   if (!width && window.innerWidth < 640) {
     layout.margin = { ...layout.margin, l: 44, r: 8 };
+    const title = layout.xaxis.title;
+    if (title?.text.includes(" · ")) {
+      const text = title.text.replaceAll(" · ", "<br>");
+      layout.xaxis.title = { ...title, text, font: { ...title.font, size: 12 } };
+      layout.margin.b = (layout.margin.b ?? 44) + 18;
+    }
     const named = data.filter((trace) => trace.showlegend !== false).length; // one below the other
     layout.height = Math.min(layout.height ?? 300, 300) + (named > 3 ? 18 * named : 0);
   }
