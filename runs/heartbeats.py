@@ -15,13 +15,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+import orjson
 from django.db import close_old_connections, connection, transaction
 
 from runs import lifecycle
 from runs.clock import RunClock
 from runs.errors import StateError
 from runs.models import Attempt, Host, Run, State
-from shardagent.wire import HeartbeatRequest, Instants, Lease
+from shardagent.wire import CauseCount, HeartbeatRequest, Instants, Lease
 
 GATHER_S = 0.01
 BATCH_MAX = 200  # requests a transaction
@@ -35,7 +36,8 @@ _UPDATE = """
 UPDATE runs_attempt SET phase = %s, heard_at_us = %s, connections = %s,
  clock_samples = %s, heard_t0 = %s, heard_t_end = %s, sent = %s, created = %s,
  ready = %s, failed = %s, dead = %s, alive = %s, destroyed = %s, orphaned = %s,
- events_dropped = %s, finished = %s
+ final_ok = %s, causes = COALESCE(%s, causes), in_flight = %s, queued_events = %s,
+ loop_lag_us = %s, cpu_pct = %s, events_dropped = %s, finished = %s
 WHERE run_id = %s AND shard = %s AND number = %s AND host_id = %s
  AND fenced_at_us IS NULL
 """
@@ -220,7 +222,9 @@ def _heard(one: _Taken, fenced: list[Lease]) -> Heard:
     )
 
 
-def _beat_rows(taken: Iterable[_Taken]) -> Iterable[tuple[str | int | bool, ...]]:
+def _beat_rows(
+    taken: Iterable[_Taken],
+) -> Iterable[tuple[str | float | bool | None, ...]]:
     for one in taken:
         for beat in one.request.beats:
             counts = beat.counts
@@ -233,10 +237,19 @@ def _beat_rows(taken: Iterable[_Taken]) -> Iterable[tuple[str | int | bool, ...]
                 beat.heard.t_end_us is not None,
                 *(counts.sent, counts.created, counts.ready, counts.failed),
                 *(counts.dead, counts.alive, counts.destroyed, counts.orphaned),
+                *(counts.final_ok, _packed(beat.causes)),
+                *(beat.in_flight, beat.queued_events),
+                *(one.request.loop_lag_us, one.request.cpu_pct),
                 beat.events_dropped,
                 beat.finished.value if beat.finished else "",
                 *(one.run.pk, beat.shard, beat.attempt, one.host_id),
             )
+
+
+def _packed(causes: list[CauseCount] | None) -> str | None:
+    if causes is None:  # as before
+        return None
+    return orjson.dumps([one.model_dump() for one in causes]).decode()
 
 
 def _segment_rows(taken: Iterable[_Taken]) -> Iterable[tuple[str | int | bool, ...]]:

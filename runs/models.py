@@ -187,6 +187,12 @@ class Attempt(models.Model):
     alive = models.PositiveIntegerField(default=0)
     destroyed = models.PositiveIntegerField(default=0)
     orphaned = models.PositiveIntegerField(default=0)
+    final_ok = models.PositiveIntegerField(default=0)
+    causes = models.TextField(default="", blank=True)  # JSON, wire.CauseCount
+    in_flight = models.PositiveIntegerField(default=0)
+    queued_events = models.PositiveIntegerField(default=0)
+    loop_lag_us = models.PositiveBigIntegerField(default=0)  # of its process, lately
+    cpu_pct = models.FloatField(default=0)  # of its process's loop, lately
     events_dropped = models.PositiveIntegerField(default=0)
     finished = models.CharField(max_length=20, default="", blank=True)
     fenced_at_us = models.BigIntegerField(null=True)

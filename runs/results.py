@@ -25,7 +25,6 @@ from runs.models import Run, State
 from shardagent.wire import Plan
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-HEALTH_RECENT_S = 20
 SHARD_SANDBOXES_MAX = 10_000
 CURVE_KEPT_MAX = 2_000  # points of one that is kept
 CURVE_KEPT_S = 60  # a Run that is rebuilt may take so long to show
@@ -187,12 +186,6 @@ def fleet_median(run: Run, until_us: int) -> list[dict[str, Any]]:
     step_us = max(MEDIAN_STEP_LEAST_US, -(-(until_us - run.t0_us) // MEDIAN_BINS))
     rows = shards_query.fleet_median(run.code, run.t0_us, step_us, MEDIAN_BINS)
     return [{**row, "elapsed_us": (2 * row["bin"] + 1) * step_us // 2} for row in rows]
-
-
-def fleet_health(run: Run) -> dict[str, Any] | None:
-    """The agents' health over the last HEALTH_RECENT_S of a live Run."""
-    since_us = lifecycle.now_us(run) - HEALTH_RECENT_S * 1_000_000
-    return shards_query.fleet_health(run.code, since_us)
 
 
 def log(

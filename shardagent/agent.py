@@ -332,7 +332,10 @@ class Agent:
                 beats.append(post.beat())
                 await _breathe(number)
             try:
-                exchange = await site.heartbeat(beats)
+                lag_us, cpu_pct = self._health.lately()
+                exchange = await site.heartbeat(
+                    beats, loop_lag_us=lag_us, cpu_pct=cpu_pct
+                )
             except FencedError as error:
                 self._unheard.set()
                 self._give_up_in(REFUSED_LIMIT_S)

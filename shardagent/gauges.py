@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
+from shardagent.record import TalliedRecord
 from shardagent.sandbox import UNSETTLED, Sandbox, State
 from shardagent.wire import Counts, Kind
 
@@ -17,8 +16,9 @@ class Gauges:
         self.lost = 0
         self.alive = 0
 
-    def counts(self, tally: Counter[Kind]) -> Counts:
-        """For the heartbeat; tally: the events so far, by kind."""
+    def counts(self, record: TalliedRecord) -> Counts:
+        """For the heartbeat, with the events so far."""
+        tally = record.tally
         return Counts(
             sent=tally[Kind.CREATE_SENT],
             created=tally[Kind.CREATED],
@@ -28,6 +28,7 @@ class Gauges:
             alive=self.alive,
             destroyed=tally[Kind.DESTROYED],
             orphaned=tally[Kind.ORPHANED],
+            final_ok=record.final_ok,
         )
 
     def moved(self, sandbox: Sandbox, state: State, *, alive: bool) -> None:

@@ -20,6 +20,7 @@ class Health:
     def __init__(self) -> None:
         self._lag_max_s = 0.0
         self._cpu_max_pct = 0.0
+        self._before = (0.0, 0.0)  # lag and CPU of the interval before
         self._steal_max_pct: float | None = None
         self._history: deque[tuple[float, float, tuple[int, int] | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -41,6 +42,7 @@ class Health:
     def take(self) -> dict[str, object]:
         """The maxima since the last call, and the gauges of now."""
         taken = self.peek()
+        self._before = (self._lag_max_s, self._cpu_max_pct)
         self._lag_max_s = 0.0
         self._cpu_max_pct = 0.0
         self._steal_max_pct = None
@@ -60,6 +62,12 @@ class Health:
             "open_fds": open_fds,
             "steal_pct": self._steal_max_pct,
         }
+
+    def lately(self) -> tuple[int, float]:
+        """The largest loop lag (µs) and CPU (%) of this interval and the one before."""
+        lag_s, cpu_pct = self._before
+        lag_us = round(max(lag_s, self._lag_max_s) * 1e6)
+        return lag_us, round(max(cpu_pct, self._cpu_max_pct), 1)
 
     def _tick(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
         now_s = loop.time()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from shardagent.runner import Runner
 from shardagent.spool import ShardSpool
-from shardagent.wire import SEGMENTS_PER_BEAT_MAX, Beat, ShardPhase
+from shardagent.wire import SEGMENTS_PER_BEAT_MAX, Beat, CauseCount, ShardPhase
 
 
 @dataclass(slots=True, eq=False)
@@ -17,6 +18,7 @@ class Post:
     spool: ShardSpool
     leftover: bool = False  # of an attempt that is no more this process's
     runner: Runner | None = None
+    causes_told: int = 0  # ends of Sandboxes whose cause the site knows
     stored: bool = False  # all of the record is: beats may say how it finished
     left: bool = False  # said, or given up
     acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,15 +46,33 @@ class Post:
             "connections": shard.warmth.connections,
             "clock_samples": shard.times.samples(),
             "counts": shard.counts(),
+            "causes": self._causes(shard.record.causes),
+            "in_flight": self.runner.in_flight,
+            "queued_events": self.spool.events.queued,
             "heard": shard.times.heard,
         }
         return beat.model_copy(update=update)
+
+    def _causes(self, counted: list[CauseCount]) -> list[CauseCount] | None:
+        """All of them where the site does not know the latest, without secrets."""
+        if _ends(counted) == self.causes_told:
+            return None
+        clean = self.spool.clean
+        return [
+            one.model_copy(update={"message": clean(one.message)}) for one in counted
+        ]
 
     def heard(self, beat: Beat) -> None:
         """The site has this beat."""
         for stream in self.spool.streams:
             told = sum(1 for report in beat.segments if report.kind == stream.kind)
             stream.acknowledge(told)
+        if beat.causes is not None:
+            self.causes_told = _ends(beat.causes)
         if beat.finished is not None:
             self.left = True
             self.acknowledged.set()
+
+
+def _ends(counted: Iterable[CauseCount]) -> int:
+    return sum(one.count for one in counted)

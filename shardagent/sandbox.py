@@ -234,6 +234,7 @@ class Sandbox:
         now = result.done_us
         if result.error is not None:
             self._fail(Kind.CREATE_FAILED, result, result.error)
+            self._ended_by(Kind.CREATE_FAILED, result.error)
             self._log(now, "ERROR", f"create failed: {words(result.error)}")
             self.last_failure = result.error
             refused = result.error.cause in REFUSALS
@@ -359,6 +360,7 @@ class Sandbox:
                 self.probe_due_us = now
             self.due_us = -(-self.probe_due_us // PROBE_GRID_US) * PROBE_GRID_US
         elif self.state is State.FINAL and call.final:
+            self.rules.record.final_ok += 1
             self._wait(now)
 
     def _count(self, now: int, failure: ProviderError, *, final: bool) -> None:
@@ -404,6 +406,7 @@ class Sandbox:
         self.rules.record.event(
             Kind.DEAD, now, self.index, cause=failure.cause, origin=failure.origin
         )
+        self._ended_by(Kind.DEAD, failure)
         self._log(now, "ERROR", f"dead: {words(failure)}")
         self._wait(now)
 
@@ -422,6 +425,7 @@ class Sandbox:
             latency_us=now - self.created_us,
             **facts(failure),
         )
+        self._ended_by(Kind.READINESS_FAILED, failure)
         self._log(now, "ERROR", f"never interactive: {words(failure)}")
         self._wait(now)
 
@@ -490,6 +494,9 @@ class Sandbox:
     ) -> None:
         fields.update(facts(failure), latency_us=result.latency_us)
         self.rules.record.event(kind, result.done_us, self.index, **fields)
+
+    def _ended_by(self, kind: Kind, failure: ProviderError) -> None:
+        self.rules.record.count_cause(kind, self.index, failure)
 
     def _log(self, at: int, level: str, text: str) -> None:
         known_as = f" ({self.provider_id})" if self.provider_id else ""

@@ -113,7 +113,7 @@ class Shard:
 
     def counts(self) -> Counts:
         """Gauges for the heartbeat."""
-        return self._gauges.counts(self.record.tally)
+        return self._gauges.counts(self.record)
 
     def next_due(self) -> int | None:
         """When `tick` wants to be called; None while only an input can move it."""

@@ -88,7 +88,9 @@ class Site:
         answer, _ = await self._ask("register", request, RegisterAnswer)
         return answer
 
-    async def heartbeat(self, beats: Sequence[Beat]) -> Exchange:
+    async def heartbeat(
+        self, beats: Sequence[Beat], *, loop_lag_us: int = 0, cpu_pct: float = 0
+    ) -> Exchange:
         """Say how each Shard is; hear the instants. Makes one clock sample."""
         # t1 is in the body, so it is read here: nothing waits before the write, as
         # the connection is kept alive.
@@ -97,6 +99,8 @@ class Site:
             host=self._host,
             process=self._process,
             t1_us=self._clock.now_us(),
+            loop_lag_us=loop_lag_us,
+            cpu_pct=cpu_pct,
             beats=list(beats),
         )
         if self.before_beat is not None:

@@ -325,7 +325,7 @@ class ShardSpool:
             self.before_finish()
         message = fields.get("message")
         if isinstance(message, str) and message:
-            fields["message"] = self._scrubber.clean(message)
+            fields["message"] = self.clean(message)
         event: dict[str, object] = {
             "v": 1,
             "n": self.events.count,
@@ -342,11 +342,15 @@ class ShardSpool:
         if kind is AGENT_FINISHED:
             self.finish = Finish(str(fields["reason"]))
 
+    def clean(self, text: str) -> str:
+        """Without the secrets of this process."""
+        return self._scrubber.clean(text)
+
     def log(self, at: int, level: str, text: str) -> None:
         """Write one log line."""
         if self.sealed:
             return
-        text = " ".join(self._scrubber.clean(text).split())[:LOG_LINE_MAX]
+        text = " ".join(self.clean(text).split())[:LOG_LINE_MAX]
         self.lines.add(f"{at} {level} {text}\n".encode(errors="replace"), at)
 
     def end(self, at: int) -> None:

@@ -7,15 +7,20 @@ site one version apart understand each other. Times are integers in µs.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 PROTOCOL = 1
 BEATS_MAX = 2_000  # Shards that one heartbeat request may speak for
 SEGMENTS_PER_BEAT_MAX = 64
+CAUSES_MAX = 99  # kinds of an end × causes × origins; all there can be
+CAUSE_MESSAGE_MAX = 120  # of the example's message; the record has it whole
 URLS_AHEAD = 32  # presigned URLs an attempt holds per kind of segment
 URLS_PER_REQUEST_MAX = 2_000
+
+
+Gauge = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class Wire(BaseModel):
@@ -265,17 +270,29 @@ class SegmentReport(Wire):
 class Counts(Wire):
     """Sandboxes of one Shard by how far they came; gauges, not the record."""
 
-    sent: int = 0
-    created: int = 0
-    ready: int = 0
-    failed: int = 0  # create_failed and readiness_failed
-    dead: int = 0
-    alive: int = 0
-    destroyed: int = 0
-    orphaned: int = 0
+    sent: Gauge = 0
+    created: Gauge = 0
+    ready: Gauge = 0
+    failed: Gauge = 0  # create_failed and readiness_failed
+    dead: Gauge = 0
+    alive: Gauge = 0
+    destroyed: Gauge = 0
+    orphaned: Gauge = 0
+    final_ok: Gauge = 0  # proven alive at the coordinated teardown
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {count}" for name, count in self)
+
+
+class CauseCount(Wire):
+    """Sandboxes of one Shard that ended alike, with one of them as the example."""
+
+    kind: Literal["create_failed", "readiness_failed", "dead"]
+    cause: str = Field(max_length=40)  # errors.Cause
+    origin: str = Field(max_length=40)  # errors.Origin
+    count: Gauge
+    sandbox: Gauge
+    message: str = Field("", max_length=CAUSE_MESSAGE_MAX)
 
 
 class Beat(Wire):
@@ -284,12 +301,15 @@ class Beat(Wire):
     shard: int = Field(ge=0)
     attempt: int = Field(ge=0)
     phase: ShardPhase
-    connections: int = 0
-    clock_samples: int = 0
+    connections: Gauge = 0
+    clock_samples: Gauge = 0
     counts: Counts = Counts()
+    causes: list[CauseCount] | None = Field(None, max_length=CAUSES_MAX)  # as before
+    in_flight: Gauge = 0  # calls
+    queued_events: Gauge = 0  # not stored yet
     heard: Instants = Instants()
     segments: list[SegmentReport] = Field([], max_length=SEGMENTS_PER_BEAT_MAX)
-    events_dropped: int = 0
+    events_dropped: Gauge = 0
     finished: Finish | None = None
 
 
@@ -301,6 +321,8 @@ class HeartbeatRequest(Wire):
     host: int = Field(ge=0)
     process: str = Field("", max_length=64)  # as registered; another one's is refused
     t1_us: int
+    loop_lag_us: int = Field(0, ge=0, le=2**53)  # of the process, the largest lately
+    cpu_pct: float = Field(0, ge=0, le=10_000)  # of its loop's thread, the same
     beats: list[Beat] = Field(max_length=BEATS_MAX)
 
 

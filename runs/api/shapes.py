@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
 
-from runs import lifecycle, provision, supervise
+from runs import lifecycle, provision, supervise, told
 from runs.models import Run, State
 
 OUTCOMES = (
@@ -32,9 +33,14 @@ _EMPTY: dict[str, Any] = {
 
 
 def run_json(run: Run) -> dict[str, Any]:
-    """One Run; while it lives, `outcomes` has `pending` and the sum still closes."""
+    """One Run; while it lives, `outcomes` has `pending` and the sum still closes.
+
+    Until it is sealed, `outcomes` and `causes` are what its agents tell.
+    """
     judged = {**_EMPTY, **(run.summary or run.live or {})}
-    judged["outcomes"] = outcomes_of(run)
+    if run.state != State.SEALED:
+        judged["causes"] = told.causes(run)
+    judged["outcomes"] = outcomes_of(run, judged.get("causes"))
     shown = {
         "code": run.code,
         "state": run.state,
@@ -65,9 +71,17 @@ def run_json(run: Run) -> dict[str, Any]:
     return shown
 
 
-def outcomes_of(run: Run) -> dict[str, int]:
-    """The six, `total`, and while the Run lives `pending`; they sum to the plan."""
-    known = (run.summary or run.live or {}).get("outcomes", {})
+def outcomes_of(
+    run: Run, causes: Sequence[Mapping[str, Any]] | None = None
+) -> dict[str, int]:
+    """The six, `total`, and while the Run lives `pending`; they sum to the plan.
+
+    causes: those that agents told, where they are at hand.
+    """
+    if run.state == State.SEALED:
+        known = (run.summary or {}).get("outcomes", {})
+    else:
+        known = told.outcomes(run, told.causes(run) if causes is None else causes)
     counts = {name: int(known.get(name, 0)) for name in OUTCOMES}
     total = int(run.plan["sandbox_count"])
     if run.state != State.SEALED:

@@ -197,31 +197,6 @@ def shift(run: str, shard: int) -> int:
     return int(rows[0]["shift"]) if rows else 0
 
 
-_FLEET_HEALTH = """
-SELECT max(lag) AS loop_lag_us, max(cpu) AS cpu_pct,
-    quantileExact(0.5)(cpu) AS cpu_p50_pct, sum(flying) AS in_flight,
-    sum(queued) AS queued_events, count() AS shards
-FROM (
-    SELECT shard, max(loop_lag_us) AS lag, argMax(cpu_pct, at_us) AS cpu,
-        argMax(in_flight, at_us) AS flying, argMax(queued_events, at_us) AS queued
-    FROM events
-    WHERE run = {run:String} AND kind = 'health' AND judged AND at_us > {since:Int64}
-    GROUP BY shard
-)
-LIMIT 1
-"""
-
-
-def fleet_health(run: str, since_us: int) -> dict[str, Any] | None:
-    """Worst lag since then and the last CPU, calls and queues; None without a sample.
-
-    By the agents' own clocks, so `since_us` is no sharper than they are.
-    """
-    bound = {"run": run, "since": since_us}
-    row = client.query_rows(_FLEET_HEALTH, bound, name="fleet_health")[0]
-    return row if row["shards"] else None
-
-
 _SHARD_EVENTS = """
 SELECT attempt, n, toString(kind) AS kind, at_us, reason, connections, orphans, host,
     autonomous

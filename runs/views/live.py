@@ -1,7 +1,7 @@
 """An unsealed Run as its page is told of it: one small JSON a poll, the same for all.
 
-Everything in it comes from the Run's row and its Attempts' last heartbeats; what the
-record says of the agents and of errors is asked of ClickHouse less often.
+Everything in it comes from the Run's row and its Attempts' last heartbeats; the record
+is asked for nothing.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from django.core.cache import cache
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_GET
 
-from runs import lifecycle, results
-from runs.errors import QueryError
+from runs import lifecycle, told
 from runs.liveness import SILENT_INTERVALS
-from runs.models import Run, State
+from runs.models import Run
 from runs.templatetags.runs_format import thousands, words
 from runs.views.head import head
 from runs.views.packed import answer, by_cost, kept
@@ -31,7 +29,7 @@ from shardagent.wire import Plan
 POLL_EVERY_MS = 1_000
 KEPT_S = 0.9  # so that what is shown was heard 2 s ago at most, however many watch
 KEPT_S_MAX = 1.9  # of a Run so large that making it each second would cost too much
-RECORD_KEPT_S, RECORD_KEPT_S_MAX = 0.9, 4.0
+CAUSES_SHOWN_MAX = 8
 # One letter a Shard in the JSON, its class on the page, and what it means.
 TONES: Mapping[str, tuple[str, str]] = {
     "w": ("waiting", "not heard yet"),
@@ -55,12 +53,12 @@ def live(request: HttpRequest, code: str) -> HttpResponse:
     if not request.user.is_authenticated:
         get_object_or_404(visible_to(request).only("pk"), code=code)
 
-    def told() -> tuple[dict[str, Any], float]:
+    def make() -> tuple[dict[str, Any], float]:
         began = time.thread_time()
         made = _told(get_object_or_404(Run, code=code))
         return made, by_cost(time.thread_time() - began, KEPT_S, KEPT_S_MAX)
 
-    return answer(request, kept(f"live:{code}", told))
+    return answer(request, kept(f"live:{code}", make))
 
 
 def _told(found: Run) -> dict[str, Any]:
@@ -84,17 +82,18 @@ def live_shards(found: Run, plan: Plan) -> list[dict[str, Any]]:
     """One square a Shard, from the last heartbeat of the Attempt that counts."""
     now = lifecycle.now_us(found)
     limit_us = SILENT_INTERVALS * max(1.0, plan.heartbeat_interval_s) * 1e6
-    told: dict[int, dict[str, Any]] = {}
+    last: dict[int, dict[str, Any]] = {}
     names = ("shard", "number", "phase", "heard_at_us", "sent", "ready", "failed")
     more = ("dead", "alive", "finished", "lost_at_us", "events_dropped")
-    for row in found.attempts.order_by("shard", "number").values(*names, *more):
+    rig = ("loop_lag_us", "cpu_pct", "in_flight", "queued_events")
+    for row in found.attempts.order_by("shard", "number").values(*names, *more, *rig):
         silent_us = now - max(row["heard_at_us"] or 0, found.listening_since_us)
         row["silent"] = bool(
             row["heard_at_us"] and not row["finished"] and silent_us > limit_us
         )
-        told[row["shard"]] = row
+        last[row["shard"]] = row
     return [
-        _square(index, told.get(index), len(plan.sandboxes_of(index)))
+        _square(index, last.get(index), len(plan.sandboxes_of(index)))
         for index in range(plan.shard_count)
     ]
 
@@ -178,34 +177,7 @@ def agents_context(
         "oldest_s": None if oldest is None else max(0.0, (now - oldest) / 1e6),
         "dropped": sum(row["events_dropped"] for row in rows),
         "fleet": shown["fleet"],
-        "record": (record := _record(found)),
-        "unread": _unread(rows, record or {}),
+        "health": told.health(running),
+        "causes": shown["causes"][:CAUSES_SHOWN_MAX],
+        "more": sum(row["count"] for row in shown["causes"][CAUSES_SHOWN_MAX:]),
     }
-
-
-def _unread(rows: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> int:
-    """Failures and deaths that agents have told of and whose record is not here yet."""
-    told: int = sum(row[name] for row in rows for name in _ENDED)
-    known: int = sum(row["count"] for row in record.get("causes") or ())
-    return max(0, told - known)
-
-
-def _record(found: Run) -> dict[str, Any] | None:
-    """Errors by cause and the rig's worst figures, as far as they are ingested."""
-    if found.t0_us is None or found.state == State.SEALED:
-        return None
-    key = f"live-record:{found.pk}"
-    known: dict[str, Any] | None = cache.get(key)
-    if known is None:
-        began = time.monotonic()
-        try:
-            known = {
-                "causes": results.causes(found)[:8],
-                "health": results.fleet_health(found),
-            }
-        except QueryError:
-            known = {"unread": True}
-        took_s = time.monotonic() - began
-        keep_s = by_cost(took_s, RECORD_KEPT_S, RECORD_KEPT_S_MAX)
-        cache.set(key, known, keep_s)
-    return known

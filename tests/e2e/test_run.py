@@ -25,7 +25,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def sealed(site: Site) -> Any:
     code = site.launch(quick_plan(world=WORLD, seed=7))
-    return site.until_state(code, "sealed")
+    told = site.until_state(code, "collecting")
+    return site.until_state(code, "sealed") | {"told": told["outcomes"]}
+
+
+def test_what_agents_told_is_what_the_record_proves(sealed: Any) -> None:
+    assert sealed["told"] == EXPECTED | {"pending": 0}
 
 
 def test_every_planned_sandbox_has_the_outcome_that_the_world_gave_it(

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
-from runs import hosts, lifecycle
+from runs import hosts, lifecycle, told
 from runs.errors import StateError
 from runs.heartbeats import _Waiting, record
 from runs.models import Attempt, Host, Run
-from shardagent.wire import Beat, Counts, Finish, Lease, ShardPhase
+from shardagent.wire import Beat, CauseCount, Counts, Finish, Lease, ShardPhase
 from tests.runs.factories import (
     make_arming_run,
     make_beat,
@@ -45,6 +46,36 @@ def test_a_beat_is_kept_and_answered_with_the_instants() -> None:
     attempt = Attempt.objects.get(run=run, shard=1)
     assert (attempt.heard_at_us, attempt.ready, attempt.connections) == (5, 9, 4)
     assert attempt.phase == ShardPhase.ARMED
+
+
+def test_causes_stay_until_they_are_told_anew() -> None:
+    run = make_arming_run()
+    refused = CauseCount(
+        kind="create_failed", cause="quota", origin="provider", count=2, sandbox=3
+    )
+    hear(run, 0, make_beat(0, causes=[refused], in_flight=7))
+    hear(run, 0, make_beat(0, counts=Counts(final_ok=1)))
+    (told_of,) = told.causes(run)
+    assert told_of == {
+        "outcome": "failed",
+        "cause": "quota",
+        "origin": "provider",
+        "count": 2,
+        "sandbox": 3,
+        "shard": 0,
+        "message": "",
+    }
+    attempt = Attempt.objects.get(run=run, shard=0)
+    assert (attempt.final_ok, attempt.in_flight) == (1, 0)
+    hear(run, 0, make_beat(0, causes=[refused.model_copy(update={"count": 5})]))
+    assert told.causes(run)[0]["count"] == 5
+
+
+@pytest.mark.parametrize("name", ["sent", "final_ok"])
+@pytest.mark.parametrize("value", [-1, 2**31, 1.5])
+def test_a_gauge_that_no_database_holds_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValidationError):
+        Counts.model_validate({name: value})
 
 
 def test_one_request_speaks_for_many_shards() -> None:

@@ -15,6 +15,7 @@ from shardagent import zstd
 from shardagent.schedule import teardown_us
 from shardagent.wire import (
     Beat,
+    CauseCount,
     HeartbeatAnswer,
     HeartbeatRequest,
     Instants,
@@ -52,6 +53,8 @@ class StandInSite:
     leave: str | None = None
     fenced: list[Lease] = field(default_factory=list)
     beats: dict[tuple[int, int], Beat] = field(default_factory=dict)
+    causes: dict[tuple[int, int], list[CauseCount]] = field(default_factory=dict)
+    causes_told: int = 0  # beats that held some
     reported: dict[str, str] = field(default_factory=dict)  # key: sha256
     objects: dict[str, bytes] = field(default_factory=dict)
     registered: int = 0
@@ -128,6 +131,9 @@ class StandInSite:
         asked = HeartbeatRequest.model_validate_json(await request.read())
         for beat in asked.beats:
             self.beats[beat.shard, beat.attempt] = beat
+            if beat.causes is not None:
+                self.causes[beat.shard, beat.attempt] = beat.causes
+                self.causes_told += 1
             for report in beat.segments:
                 key = segment_key(
                     self.plan.code, beat.shard, beat.attempt, report.kind, report.seq

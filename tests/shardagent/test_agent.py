@@ -126,9 +126,32 @@ async def test_a_whole_run_is_recorded(tmp_path: Path) -> None:
         assert sorted(order, key=seen.index) == order
     check_teardown(site, first + second, plan)
     check_probes(first + second)
+    check_causes(site)
     assert not any("top-secret" in str(event) for event in first)
     assert not any("abcdef0123" in line for line in site.log(0))
     assert files_in(tmp_path) == []
+
+
+def check_causes(site: StandInSite) -> None:
+    """Each was told, once, without secrets; how many lived to the end as well."""
+    told = [
+        (one.sandbox, one.kind, one.cause, one.count)
+        for shard in (0, 1)
+        for one in site.causes[shard, 0]
+    ]
+    assert sorted(told) == [
+        (1, "create_failed", "rate_limited", 1),
+        (2, "create_failed", "timeout", 1),
+        (3, "create_failed", "provider_error", 1),
+        (4, "readiness_failed", "command_failed", 1),
+        (5, "dead", "not_found", 1),
+    ]
+    messages = "".join(one.message for one in site.causes[0, 0])
+    assert "slow down" in messages
+    assert "top-secret" not in messages
+    assert "abcdef0123" not in messages
+    assert site.causes_told < 8  # not with every beat
+    assert sum(beat.counts.final_ok for beat in site.beats.values()) == 3
 
 
 def files_in(spool: Path) -> list[Path]:

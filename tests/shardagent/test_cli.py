@@ -22,7 +22,7 @@ print(os.getpriority(os.PRIO_PROCESS, 0))
 
 
 def said(*, own_session: bool) -> list[str]:
-    """The session's share before and after (empty for init's own), and the nice value."""
+    """The session's share before and after (none in init's own), the nice value."""
     done = subprocess.run(
         [sys.executable, "-c", SAYS],
         start_new_session=own_session,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -75,6 +76,7 @@ def test_whatever_happens_every_sandbox_is_accounted_for(drive: Drive) -> None:
     assert drive.events[-1]["orphans"] == len(drive.of("orphaned"))
     assert len(drive.of("settled")) <= 1
     assert drive.shard.alive == 0
+    check_what_is_told(drive)
     for index in drive.plan.sandboxes_of(0):
         check_life(drive, index)
     check_nobody_destroys_early(drive)
@@ -100,6 +102,21 @@ def check_life(drive: Drive, index: int) -> None:
     if "probe_ok" in finals:
         assert finals.index("probe_ok") == len(finals) - 1
         assert "dead" not in seen
+
+
+def check_what_is_told(drive: Drive) -> None:
+    """A heartbeat counts what the record has."""
+    ended = Counter(
+        (event["kind"], str(event["cause"]), str(event["origin"]))
+        for event in drive.events
+        if event["kind"] in ("create_failed", "readiness_failed", "dead")
+    )
+    told = drive.shard.record.causes
+    assert {(one.kind, one.cause, one.origin): one.count for one in told} == ended
+    for one in told:
+        assert one.kind in drive.kinds(one.sandbox)
+    finals = {event["sandbox"] for event in drive.of("probe_ok") if event["final"]}
+    assert drive.shard.counts().final_ok == len(finals)
 
 
 def check_nobody_destroys_early(drive: Drive) -> None:

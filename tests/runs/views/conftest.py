@@ -20,7 +20,6 @@ from runs.models import Attempt, Host, Run
 from runs.verdict import CHECKS
 from runs.views import (
     compare,
-    live,
     run,
     run_chart,
     sandboxes,
@@ -49,7 +48,7 @@ def record(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     assert spec.loader is not None
     fake = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fake)
-    views = (compare, live, run, run_chart, sandboxes)
+    views = (compare, run, run_chart, sandboxes)
     for view in (*views, shard, shard_health, shard_log, shards):
         monkeypatch.setattr(view, "results", fake)
     return fake

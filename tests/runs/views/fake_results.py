@@ -279,11 +279,6 @@ def start(run: Any) -> Any:
     ]
 
 
-def fleet_health(run: Any) -> Any:
-    row = {"loop_lag_us": 9_000, "cpu_pct": 41.0, "cpu_p50_pct": 12.0}
-    return row | {"in_flight": 40, "queued_events": 7, "shards": 10}
-
-
 def shard_story(run: Any, index: int) -> Any:
     return [
         {"elapsed_us": -8_000_000, "kind": "armed", "text": "", "sandbox": None},

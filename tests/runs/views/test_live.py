@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
+import orjson
 import pytest
 from django.core.cache import cache
 from django.test import Client
 
 from runs import lifecycle
+from runs.clickhouse import client as client_of_clickhouse
 from runs.errors import QueryError
 from runs.models import Attempt, Run
+from shardagent.errors import Cause
 
 MakeRun = Callable[..., Run]
 LIVE = "/runs/alpha-1/live.json"
@@ -111,32 +113,40 @@ def test_a_thousand_shards_stay_small(operator: Client, make_run: MakeRun) -> No
     assert len(zlib.compress(answer.content, 6)) < WIRE_BYTES_MAX
 
 
-def test_the_live_page_stands_while_clickhouse_is_away(
-    operator: Client, make_run: MakeRun, record: ModuleType
+def test_the_live_page_asks_the_record_for_nothing(
+    operator: Client, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any, **__: Any) -> Any:
         raise QueryError("gone", retryable=True)
 
-    record.causes = record.fleet_health = away  # type: ignore[attr-defined]
-    make_run(state="holding")
-    assert "cannot be read now" in operator.get(LIVE).json()["agents"]
-    assert operator.get("/runs/alpha-1").status_code == 200
+    monkeypatch.setattr(client_of_clickhouse, "query_rows", away)
+    run = make_run(state="holding")
+    hear(run, 2, loop_lag_us=12_000, cpu_pct=41.5, in_flight=7)
+    agents = operator.get(LIVE).json()["agents"]
+    assert "12.0 ms at most lately" in agents
+    assert "7 calls" in agents
 
 
-def test_failures_that_are_not_read_yet_are_said(
-    operator: Client, make_run: MakeRun, record: ModuleType
+def test_failures_are_shown_as_soon_as_they_are_told(
+    operator: Client, make_run: MakeRun
 ) -> None:
     run = make_run(state="holding")
-    hear(run, 2, alive=60, ready=60, failed=40)
-    record.causes = lambda *_: []  # type: ignore[attr-defined]
-    agents = operator.get(LIVE).json()["agents"]
-    assert "40 failed or died by the last heartbeats" in agents
-    assert "None so far" not in agents
-    cause = {"outcome": "failed", "cause": "quota", "origin": "provider", "count": 38}
-    cause |= {"message": "", "shard": 2, "sandbox": 200}
-    record.causes = lambda *_: [cause]  # type: ignore[attr-defined]
+    assert "None so far" in operator.get(LIVE).json()["agents"]
+    end = {"kind": "create_failed", "cause": "quota", "origin": "provider"}
+    ends = [{**end, "count": 40, "sandbox": 203, "message": "<b>no more</b>"}]
+    for cause in list(Cause)[:9]:  # more than the page has room for
+        example = {"count": 1, "sandbox": 299, "message": ""}
+        ends.append({**end, "kind": "dead", "cause": cause, **example})
+    hear(run, 2, alive=51, failed=40, dead=9, causes=orjson.dumps(ends).decode())
     cache.clear()
-    assert "2 more failed or died" in operator.get(LIVE).json()["agents"]
+    told = operator.get(LIVE).json()
+    assert "&lt;b&gt;no more&lt;/b&gt;" in told["agents"]
+    assert "?outcome=failed&amp;cause=quota" in told["agents"]
+    assert "2 more, of other causes" in told["agents"]
+    assert "None so far" not in told["agents"]
+    said = " ".join(told["head"].split())
+    assert "partial 9, readiness failed 0, failed 40" in said
+    assert "together 1000" in said
 
 
 def test_an_abort_is_asked_for_once(operator: Client, make_run: MakeRun) -> None:
