@@ -16,7 +16,7 @@ from runs.errors import PlanError
 from runs.fleets import drivers
 from runs.launch import checked_plan
 from runs.models import Credential
-from runs.plan import QUICK_SHARDS_MAX
+from runs.plan import QUICK_BEAT_HOSTS_MAX, QUICK_FLUSH_SHARDS_MAX
 from shardagent import providers
 from shardagent.errors import ConfigError
 from shardagent.wire import Plan, Shape
@@ -106,7 +106,8 @@ def _default(name: str) -> str:
     return f"{Plan.model_fields[name].default:g}"
 
 
-_PACE = f"1 up to {QUICK_SHARDS_MAX} Shards, then 2"
+_BEATS = f"1 up to {QUICK_BEAT_HOSTS_MAX} hosts, then 2"
+_FLUSHES = f"1 up to {QUICK_FLUSH_SHARDS_MAX} Shards, then 2"
 
 
 class NewRunForm(forms.Form):
@@ -165,9 +166,9 @@ class NewRunForm(forms.Form):
         "Final probes are spread over it",
         _default("final_spread_s"),
     )
-    heartbeat_interval_s = _number("Heartbeat interval (s)", "", _PACE)
+    heartbeat_interval_s = _number("Heartbeat interval (s)", "", _BEATS)
     flush_interval_s = _number(
-        "Flush interval (s)", "The most a killed host loses", _PACE
+        "Flush interval (s)", "The most a killed host loses", _FLUSHES
     )
     ready_command = forms.CharField(
         label="Readiness command",

@@ -29,9 +29,11 @@ RANKED_PROBE_INTERVAL_S_MAX = 10
 SEQUENTIAL_COUNT_MAX = 10_000
 HEARTBEATS_PER_S_MAX = 2_000
 # Runs of so few Shards are heard and recorded twice as often, for whoever watches.
-QUICK_SHARDS_MAX = 20
 QUICK_INTERVAL_S = 1.0
-_PACE = ("heartbeat_interval_s", "flush_interval_s")
+QUICK_FLUSH_SHARDS_MAX = 20
+# Each host sends a request, and says in it how each of its Shards is.
+QUICK_BEAT_HOSTS_MAX = 200
+QUICK_BEAT_SHARDS_PER_HOST_MAX = 10
 _RESERVED = {"format", "code", "created_at_us", "software"}
 
 
@@ -240,16 +242,20 @@ def _resolve_shards(
 
 def _resolve_pace(plan: Plan, asked: Mapping[str, Any]) -> Plan:
     """Heartbeats and flushes as far apart as is usual, unless told."""
-    usual = usual_pace(plan.shard_count)
+    usual = usual_pace(plan.shard_count, plan.fleet.shards_per_host)
     return plan.model_copy(update={k: v for k, v in usual.items() if k not in asked})
 
 
-def usual_pace(shard_count: int) -> dict[str, float]:
-    """Seconds between heartbeats, and between flushes, of a Run of so many Shards."""
-    fields = {name: Plan.model_fields[name].default for name in _PACE}
-    if shard_count <= QUICK_SHARDS_MAX:
-        fields = dict.fromkeys(_PACE, QUICK_INTERVAL_S)
-    return fields
+def usual_pace(shard_count: int, shards_per_host: int) -> dict[str, float]:
+    """Seconds between heartbeats, and between flushes, of so many Shards."""
+    names = ("heartbeat_interval_s", "flush_interval_s")
+    usual = {name: Plan.model_fields[name].default for name in names}
+    few_hosts = math.ceil(shard_count / shards_per_host) <= QUICK_BEAT_HOSTS_MAX
+    if few_hosts and shards_per_host <= QUICK_BEAT_SHARDS_PER_HOST_MAX:
+        usual["heartbeat_interval_s"] = QUICK_INTERVAL_S
+    if shard_count <= QUICK_FLUSH_SHARDS_MAX:
+        usual["flush_interval_s"] = QUICK_INTERVAL_S
+    return usual
 
 
 def _cross_errors(plan: Plan) -> dict[str, str]:

@@ -23,7 +23,7 @@ from runs.models import Run
 from runs.templatetags.runs_format import thousands, words
 from runs.views.head import head
 from runs.views.packed import answer, by_cost, kept
-from runs.views.runs import visible_to
+from runs.views.runs import operator_watches, published
 from shardagent.wire import Plan
 
 POLL_EVERY_MS = 1_000
@@ -50,8 +50,8 @@ def live(request: HttpRequest, code: str) -> HttpResponse:
     """What changes: the head of the page as HTML, the grid as letters. With an ETag."""
     if not _CODE.fullmatch(code):
         raise Http404(f"no Run is called {code}")
-    if not request.user.is_authenticated:
-        get_object_or_404(visible_to(request).only("pk"), code=code)
+    if not operator_watches(request):
+        get_object_or_404(published().only("pk"), code=code)
 
     def make() -> tuple[dict[str, Any], float]:
         began = time.thread_time()

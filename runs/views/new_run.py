@@ -134,7 +134,7 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
 def fields_of(plan: dict[str, Any]) -> dict[str, Any]:
     """The form's fields for a frozen Plan; a new Run has a seed of its own."""
     usual = Plan(provider="sim", sandbox_count=1).model_dump(mode="json")
-    usual |= usual_pace(plan["shard_count"])
+    usual |= usual_pace(plan["shard_count"], plan["fleet"]["shards_per_host"])
     found: dict[str, Any] = {
         "provider": plan["provider"],
         "witness": plan.get("witness", False),

@@ -61,9 +61,11 @@ def kept(key: str, make: Callable[[], tuple[Any, float]]) -> Packed:
     return found
 
 
-def by_cost(took_s: float, least_s: float, most_s: float) -> float:
+def by_cost(
+    took_s: float, least_s: float, most_s: float, *, share: float = SHARE
+) -> float:
     """How long to keep what took so long to make."""
-    return min(max(least_s, took_s / SHARE), most_s)
+    return min(max(least_s, took_s / share), most_s)
 
 
 def answer(request: HttpRequest, found: Packed) -> HttpResponse:

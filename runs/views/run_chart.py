@@ -15,7 +15,7 @@ from runs import charts, lifecycle, results
 from runs.errors import QueryError
 from runs.models import Run, State
 from runs.views.packed import answer, by_cost, kept
-from runs.views.runs import visible_to
+from runs.views.runs import operator_watches, published
 from shardagent.wire import Plan, Shape
 
 CURVE_POINTS = 800
@@ -26,14 +26,15 @@ SILENCE_SHOWN = 3  # times as long as an answer may take
 SEALED_KEPT_S = 3_600
 LIVE_KEPT_S = 2.0  # however many watch, ClickHouse is asked once
 LIVE_KEPT_S_MAX = 10.0  # an older one would not be live
+LIVE_SHARE = 0.01  # of the time; between two of them, agents tell how it goes on
 _STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 
 
 @require_GET
 def run_chart(request: HttpRequest, code: str) -> HttpResponse:
     """A figure for the page's chart, or why there is none."""
-    narrow = visible_to(request).only(*FIELDS)
-    found = get_object_or_404(narrow, code=code)
+    visible = Run.objects.all() if operator_watches(request) else published()
+    found = get_object_or_404(visible.only(*FIELDS), code=code)
     of = request.GET.get("of", "curve")
     clock = request.GET.get("clock", "run")
     phase = request.GET.get("phase", "tti")
@@ -64,7 +65,7 @@ def live_kept_s(figure: Mapping[str, Any], took_s: float) -> float:
     why there is none, not for long: there may be one the next moment."""
     if "why" in figure or all(len(trace["x"]) < 2 for trace in figure["data"]):
         return LIVE_KEPT_S
-    return by_cost(took_s, LIVE_KEPT_S, LIVE_KEPT_S_MAX)
+    return by_cost(took_s, LIVE_KEPT_S, LIVE_KEPT_S_MAX, share=LIVE_SHARE)
 
 
 def _figure(found: Run, of: str, clock: str, phase: str) -> dict[str, Any]:

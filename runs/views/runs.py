@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
+from django.conf import settings
+from django.core.cache import cache
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -13,6 +17,7 @@ from runs.headline import qualifiers
 from runs.models import Run, State
 
 PAGE = 25
+WATCHER_KNOWN_S = 5.0
 
 
 @require_GET
@@ -27,9 +32,26 @@ def runs(request: HttpRequest) -> HttpResponse:
 
 def visible_to(request: HttpRequest) -> QuerySet[Run]:
     """All to an operator; to others, those that are sealed and published."""
-    if request.user.is_authenticated:
-        return Run.objects.all()
+    return Run.objects.all() if request.user.is_authenticated else published()
+
+
+def published() -> QuerySet[Run]:
+    """What strangers see."""
     return Run.objects.filter(state=State.SEALED, published_at__isnull=False)
+
+
+def operator_watches(request: HttpRequest) -> bool:
+    """Whether an operator asks, for what a page asks for each second.
+
+    Not looked up each time: who signs out is one here for up to WATCHER_KNOWN_S more.
+    """
+    session = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
+    key = f"watcher:{sha256(session.encode()).hexdigest()}"
+    known = bool(session and cache.get(key))
+    if session and not known and request.user.is_authenticated:
+        known = True
+        cache.set(key, known, WATCHER_KNOWN_S)
+    return known
 
 
 def logs_visible_to(request: HttpRequest) -> QuerySet[Run]:

@@ -145,13 +145,25 @@ def test_a_provider_that_has_only_an_sdk_is_never_called_thin() -> None:
         parse_plan({**asked, "transport": "thin"}, sandbox_count_max=1)
 
 
-@pytest.mark.parametrize(("count", "pace_s"), [(2_000, 1), (2_001, 2)])
-def test_small_runs_are_heard_and_recorded_each_second(
-    count: int, pace_s: float
+@pytest.mark.parametrize(
+    ("count", "per_host", "beat_s", "flush_s"),
+    [
+        (2_000, None, 1, 1),
+        (2_001, None, 1, 2),
+        (10_001, None, 2, 2),  # of Shards that share one machine
+        (100_000, 10, 1, 2),
+        (100_000, 11, 2, 2),
+        (20_001, 1, 2, 2),
+    ],
+)
+def test_runs_are_heard_and_recorded_each_second_where_that_costs_little(
+    count: int, per_host: int | None, beat_s: float, flush_s: float
 ) -> None:
-    asked = {"provider": "sim", "sandbox_count": count}
+    asked: dict[str, Any] = {"provider": "sim", "sandbox_count": count}
+    if per_host:
+        asked["fleet"] = {"driver": "local", "shards_per_host": per_host}
     plan = parse_plan(asked, sandbox_count_max=count)
-    assert plan.heartbeat_interval_s == plan.flush_interval_s == pace_s
+    assert (plan.heartbeat_interval_s, plan.flush_interval_s) == (beat_s, flush_s)
     told = {**asked, "heartbeat_interval_s": 2, "flush_interval_s": 30}
     plan = parse_plan(told, sandbox_count_max=count)
     assert (plan.heartbeat_interval_s, plan.flush_interval_s) == (2, 30)

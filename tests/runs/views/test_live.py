@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from django.conf import settings
 from django.core.cache import cache
 from django.test import Client
 
@@ -83,7 +84,7 @@ def test_many_watchers_cost_one(
 ) -> None:
     make_run(state="holding")
     first = operator.get(LIVE)
-    with django_assert_num_queries(2):  # session, user
+    with django_assert_num_queries(0):
         again = operator.get(LIVE)
     assert first.json() == again.json()
 
@@ -166,6 +167,16 @@ def test_strangers_see_nothing_live(
     make_run(state="holding")
     assert operator.get(LIVE).status_code == 200  # and it is kept
     assert client.get(LIVE).status_code == 404
+
+
+def test_who_signs_out_is_soon_a_stranger(operator: Client, make_run: MakeRun) -> None:
+    make_run(state="holding")
+    assert operator.get(LIVE).status_code == 200
+    cookie = operator.cookies[settings.SESSION_COOKIE_NAME].value
+    operator.logout()
+    operator.cookies[settings.SESSION_COOKIE_NAME] = cookie  # somebody kept it
+    cache.clear()  # as it is after WATCHER_KNOWN_S
+    assert operator.get(LIVE).status_code == 404
 
 
 @pytest.mark.parametrize("code", ["nobody", "No body", "x" * 300])
