@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Protocol
 
-from shardagent.errors import ProviderError
 from shardagent.wire import CAUSE_MESSAGE_MAX, CauseCount, Kind
+
+ENDS = frozenset({Kind.CREATE_FAILED, Kind.READINESS_FAILED, Kind.DEAD})
 
 
 class Record(Protocol):
@@ -38,20 +40,6 @@ class TalliedRecord:
         self.tally[kind] += 1
         self._note(kind, at, sandbox, fields)
 
-    def count_cause(self, kind: Kind, sandbox: int, failure: ProviderError) -> None:
-        """One more Sandbox ended by this kind of event; the first is the example."""
-        key = (kind.value, failure.cause.value, failure.origin.value)
-        known = self._causes.get(key) or CauseCount(
-            kind=kind.value,
-            cause=failure.cause.value,
-            origin=failure.origin.value,
-            count=0,
-            sandbox=sandbox,
-            message=failure.message[:CAUSE_MESSAGE_MAX],
-        )
-        more = {"count": known.count + 1}
-        self._causes[key] = known.model_copy(update=more)
-
     @property
     def causes(self) -> list[CauseCount]:
         """Why Sandboxes ended too early, for the heartbeat."""
@@ -61,4 +49,22 @@ class TalliedRecord:
         self, kind: Kind, at: int, sandbox: int | None = None, **fields: object
     ) -> None:
         """The same, where it happens seldom enough to read well."""
+        if kind in ENDS and sandbox is not None:
+            self._count(kind, sandbox, fields)
         self.note(kind, at, sandbox, fields)
+
+    def _count(self, kind: Kind, sandbox: int, fields: Mapping[str, object]) -> None:
+        cause, origin = str(fields["cause"]), str(fields["origin"])
+        known = self._causes.get((kind, cause, origin))
+        if known is None:
+            said = str(fields.get("message") or "")[:CAUSE_MESSAGE_MAX]
+            known = CauseCount(
+                kind=kind.value,
+                cause=cause,
+                origin=origin,
+                count=0,
+                sandbox=sandbox,
+                message=said,
+            )
+        one_more = {"count": known.count + 1}
+        self._causes[kind, cause, origin] = known.model_copy(update=one_more)

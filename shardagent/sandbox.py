@@ -234,7 +234,6 @@ class Sandbox:
         now = result.done_us
         if result.error is not None:
             self._fail(Kind.CREATE_FAILED, result, result.error)
-            self._ended_by(Kind.CREATE_FAILED, result.error)
             self._log(now, "ERROR", f"create failed: {words(result.error)}")
             self.last_failure = result.error
             refused = result.error.cause in REFUSALS
@@ -337,9 +336,7 @@ class Sandbox:
             self._count(result.done_us, failure, final=call.final)
 
     def _probe_ok(self, call: Call, result: Result) -> None:
-        now, sent_us = result.done_us, result.sent_us
-        if sent_us is None:
-            sent_us = result.started_us
+        now, sent_us = result.done_us, result.from_us
         fields: dict[str, object] = {
             "latency_us": now - sent_us,
             "sent_us": sent_us,
@@ -406,7 +403,6 @@ class Sandbox:
         self.rules.record.event(
             Kind.DEAD, now, self.index, cause=failure.cause, origin=failure.origin
         )
-        self._ended_by(Kind.DEAD, failure)
         self._log(now, "ERROR", f"dead: {words(failure)}")
         self._wait(now)
 
@@ -425,7 +421,6 @@ class Sandbox:
             latency_us=now - self.created_us,
             **facts(failure),
         )
-        self._ended_by(Kind.READINESS_FAILED, failure)
         self._log(now, "ERROR", f"never interactive: {words(failure)}")
         self._wait(now)
 
@@ -494,9 +489,6 @@ class Sandbox:
     ) -> None:
         fields.update(facts(failure), latency_us=result.latency_us)
         self.rules.record.event(kind, result.done_us, self.index, **fields)
-
-    def _ended_by(self, kind: Kind, failure: ProviderError) -> None:
-        self.rules.record.count_cause(kind, self.index, failure)
 
     def _log(self, at: int, level: str, text: str) -> None:
         known_as = f" ({self.provider_id})" if self.provider_id else ""
