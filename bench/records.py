@@ -1,6 +1,7 @@
 """Synthetic raw records, as large as wanted: every Sandbox lives well for 60 s.
 
-Thirteen events a Sandbox, in segments of each Shard, compressed as agents do it.
+Thirteen events a Sandbox, in segments of each Shard, written and compressed as agents
+do it, byte by byte: readers take a short way through what agents write.
 """
 
 from __future__ import annotations
@@ -112,32 +113,42 @@ def _events(plan: Plan, shard: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _life(sandbox: int) -> Iterator[tuple[int, bytes]]:
-    own = b'"sandbox":%d,"kind":' % sandbox
+    def event(kind: bytes, fields: bytes = b"") -> bytes:
+        return b'"kind":"%s","sandbox":%d%s' % (kind, sandbox, fields)
+
     jitter = sandbox * 7_919 % 400_000
     sent = T0_US + sandbox % 100 * 10
     created = sent + 300_000 + jitter
     ready = created + 80_000
-    yield sent, own + b'"create_sent","intended_us":%d' % T0_US
+    yield sent, event(b"create_sent", b',"intended_us":%d' % T0_US)
     yield (
         created,
-        own + b'"created","provider_id":"sbx-%012d","latency_us":%d,"reused":true'
-        b',"dns_us":null,"connect_us":null,"tls_us":null' % (sandbox, created - sent),
+        event(
+            b"created",
+            b',"provider_id":"sbx-%012d","latency_us":%d,"reused":true'
+            b',"dns_us":null,"connect_us":null,"tls_us":null'
+            % (sandbox, created - sent),
+        ),
     )
     yield (
         ready,
-        own
-        + b'"ready","latency_us":80000,"sent_us":%d,"tti_us":%d,"tries":1'
-        % (created + 50, ready - sent),
+        event(
+            b"ready",
+            b',"latency_us":80000,"sent_us":%d,"tti_us":%d,"tries":1'
+            % (created + 50, ready - sent),
+        ),
     )
     for probe in range(PROBES):
-        at = T0_US + (3 + probe * 8) * SECOND_US + jitter
-        final = b"true" if probe == PROBES - 1 else b"false"
+        last = probe == PROBES - 1
+        at = T0_US + (3 + probe * 8 + 5 * last) * SECOND_US + jitter
         yield (
-            at + (5 * SECOND_US if probe == PROBES - 1 else 0),
-            own
-            + b'"probe_ok","latency_us":15000,"sent_us":%d,"final":%s'
-            % (at - 15_000 + (5 * SECOND_US if probe == PROBES - 1 else 0), final),
+            at,
+            event(
+                b"probe_ok",
+                b',"latency_us":15000,"sent_us":%d,"final":%s'
+                % (at - 15_000, b"true" if last else b"false"),
+            ),
         )
     gone = T0_US + 61 * SECOND_US + jitter
-    yield gone - 40_000, own + b'"destroy_sent"'
-    yield gone, own + b'"destroyed","latency_us":40000'
+    yield gone - 40_000, event(b"destroy_sent")
+    yield gone, event(b"destroyed", b',"latency_us":40000')

@@ -19,7 +19,7 @@ from shardagent.wire import segment_key
 
 CLAIM_S = 120
 SEGMENTS_PER_PASS_MAX = 500
-SANDBOXES_AT_ONCE = 2_500  # judged by one statement; its memory grows with them
+SANDBOXES_AT_ONCE = 10_000  # judged by one statement; its memory grows with them
 REST_SHARE = 2.0  # at least so long as the last pass took, times this, between passes
 _IDLE = (State.DRAFT, State.QUEUED, State.SEALED)
 _rest_until: dict[int, float] = {}  # by run id, monotonic s; a hint, not a lock

@@ -52,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not token:
         print(f"shardagent: {TOKEN} is not set", file=sys.stderr)
         return STATUS_CONFIG
-    _raise_fd_limit()
-    _go_first()
-    _collect_seldom()
+    settle_in()
     try:
         return asyncio.run(_run(arguments, token))
     except FencedError as error:
@@ -107,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     return parser
+
+
+def settle_in() -> None:
+    """What this process asks of its machine before it measures."""
+    _raise_fd_limit()
+    _go_first()
+    _collect_seldom()
 
 
 def _collect_seldom() -> None:

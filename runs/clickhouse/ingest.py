@@ -39,6 +39,8 @@ SEALING_SETTINGS = {
     "max_block_size": 32,
     "min_insert_block_size_rows": 131_072,
     "min_insert_block_size_bytes": 64 * 1024 * 1024,
+    "max_insert_threads": 2,
+    "parallel_view_processing": 1,
 }
 # zstd, zlib, checksum, and ends of data that come too early.
 CORRUPT_CODES = frozenset({561, 354, 40, 271, 33, 32, 117})

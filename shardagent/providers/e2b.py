@@ -163,8 +163,8 @@ class E2bProvider(RestProvider):
                     raise self._said(message["error"])
                 continue
             event = message.get("event") or {}
-            data = event.get("data") or {}
-            output += [decoded(data.get(name)) for name in ("stdout", "stderr")]
+            if data := event.get("data"):
+                output += [decoded(data.get(name)) for name in ("stdout", "stderr")]
             if "end" in event:
                 end = event["end"]
                 # Connect's JSON leaves a zero out.

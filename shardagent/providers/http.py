@@ -106,6 +106,7 @@ class Http:
         self._rules = rules
         self._tls = tls
         self._opened: aiohttp.ClientSession | None = None
+        self._plain: aiohttp.ClientSession | None = None
         self._seen: WeakSet[Any] = WeakSet()  # connections that are no news
         self._leaving: set[asyncio.Future[bool]] = set()  # sockets that are closing
         self.connect_us: int | None = None  # to open one, the median of a warm-up
@@ -155,15 +156,19 @@ class Http:
         extra = {"Content-Type": "application/json"} if json is not None else {}
         timing = Timing()
         _timing.set(timing)
+        _sent.set(sent)
+        # Only of a create it is told how it was connected; traces cost as much as a
+        # sixth of a request.
+        session = self._session() if verb == "create" else self._untraced()
         try:
-            async with self._session().request(
+            async with session.request(
                 method,
                 url if "://" in url else self.base + url,
                 data=body,
                 params=params,
                 headers={**extra, **(headers or {})},
                 allow_redirects=False,
-                trace_request_ctx=_Context(timing, sent, bool(body)),
+                trace_request_ctx=timing,
             ) as answer:
                 reply = Reply(
                     answer.status, answer.headers, await _read(answer), timing
@@ -179,14 +184,13 @@ class Http:
     ) -> AsyncIterator[bytes]:
         """The lines of an answer that stays open, as they come; errors as of `ask`."""
         timing = Timing()
-        _timing.set(timing)
+        _sent.set(None)
         rest = b""
         try:
-            async with self._session().get(
+            async with self._untraced().get(
                 url if "://" in url else self.base + url,
                 params=params,
                 allow_redirects=False,
-                trace_request_ctx=_Context(timing, None),
             ) as answer:
                 if answer.status != 200:
                     body = await _read(answer)
@@ -260,6 +264,9 @@ class Http:
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
+        if self._plain is not None:
+            self._plain.detach()  # the connector is the other's
+            self._plain = None
         if self._leaving:
             _, late = await asyncio.wait([*self._leaving], timeout=LEAVE_S)
             for leaving in late:
@@ -302,17 +309,32 @@ class Http:
                 ttl_dns_cache=DNS_TTL_S,
                 ssl=_timed(self._tls),
             )
-            self._opened = aiohttp.ClientSession(
-                connector=connector,
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=None, connect=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[_traces()],
-            )
-            # It would send a GET, PUT or DELETE again by itself; it has no public
-            # switch. tests/shardagent/providers/test_http.py sees that it is off.
-            self._opened._retry_connection = False
+            self._opened = self._on(connector, [_traces()])
         return self._opened
+
+    def _untraced(self) -> aiohttp.ClientSession:
+        """The same connections, in a session that times none of their making."""
+        if self._plain is None:
+            connector = self._session().connector
+            assert connector is not None
+            self._plain = self._on(connector, [])
+        return self._plain
+
+    def _on(
+        self, connector: aiohttp.BaseConnector, traces: list[aiohttp.TraceConfig]
+    ) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=connector,
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=None, connect=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            request_class=_Request,
+            trace_configs=traces,
+        )
+        # It would send a GET, PUT or DELETE again by itself; it has no public
+        # switch. tests/shardagent/providers/test_http.py sees that it is off.
+        session._retry_connection = False
+        return session
 
 
 class _Connected(Exception):
@@ -321,16 +343,34 @@ class _Connected(Exception):
         self.connection = connection
 
 
-@dataclass(slots=True)
-class _Context:
-    """Of one request. with_body: it leaves with its body, not when its head is made."""
-
-    timing: Timing
-    sent: Sent | None
-    with_body: bool = False
-
-
 _timing: ContextVar[Timing | None] = ContextVar("_timing", default=None)
+_sent: ContextVar[Sent | None] = ContextVar("_sent", default=None)
+
+
+class _Request(ClientRequest):
+    """Tells `_sent` as it leaves.
+
+    The head is kept back and leaves with the body, in a task of its own: in a burst,
+    after the heads of all others are made.
+    """
+
+    async def write_bytes(self, *args: Any, **kwargs: Any) -> None:
+        """The body, and the head before it."""
+        _tell_sent()
+        await super().write_bytes(*args, **kwargs)
+
+    async def send(self, conn: Any) -> ClientResponse:
+        """The head alone, where there is no body."""
+        answer = await super().send(conn)
+        if not self.body:
+            _tell_sent()
+        return answer
+
+
+def _tell_sent() -> None:
+    sent = _sent.get()
+    if sent is not None:
+        sent()
 
 
 class _TimedContext(ssl.SSLContext):
@@ -362,47 +402,31 @@ def _traces() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
 
     async def begins(session: object, here: SimpleNamespace, _: object) -> None:
-        timing = _of(here).timing
+        timing = _of(here)
         timing.reused = False
         timing.began_ns = timing.resolved_ns = time.monotonic_ns()
 
     async def resolved(session: object, here: SimpleNamespace, _: object) -> None:
-        timing = _of(here).timing
+        timing = _of(here)
         timing.resolved_ns = time.monotonic_ns()
         timing.dns_us = (timing.resolved_ns - timing.began_ns) // 1_000
 
     async def connected(session: object, here: SimpleNamespace, _: object) -> None:
-        timing, now = _of(here).timing, time.monotonic_ns()
+        timing, now = _of(here), time.monotonic_ns()
         until = timing.wrapped_ns or now
         timing.connect_us = max(0, until - timing.resolved_ns) // 1_000
         if timing.wrapped_ns:
             timing.tls_us = (now - timing.wrapped_ns) // 1_000
 
-    async def headed(session: object, here: SimpleNamespace, _: object) -> None:
-        context = _of(here)
-        if context.sent is not None and not context.with_body:
-            context.sent()
-
-    # The head is kept back and leaves with the body, in a task of its own: in a burst,
-    # after the heads of all others are made.
-    async def sending(session: object, here: SimpleNamespace, _: object) -> None:
-        context = _of(here)
-        sent = context.sent
-        if sent is not None and context.with_body:
-            context.sent = None  # of several parts the first counts
-            sent()
-
     config.on_connection_create_start.append(begins)
     config.on_dns_resolvehost_end.append(resolved)
     config.on_connection_create_end.append(connected)
-    config.on_request_headers_sent.append(headed)
-    config.on_request_chunk_sent.append(sending)
     return config
 
 
-def _of(here: SimpleNamespace) -> _Context:
-    context = here.trace_request_ctx
-    return context if context is not None else _Context(Timing(), None)
+def _of(here: SimpleNamespace) -> Timing:
+    timing: Timing | None = here.trace_request_ctx
+    return timing or Timing()  # of a warm-up, that is timed as a whole
 
 
 async def _read(answer: ClientResponse) -> bytes:

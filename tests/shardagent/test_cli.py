@@ -15,7 +15,7 @@ SAYS = """
 import os
 from shardagent import cli
 print(cli.AUTOGROUP.read_text().strip())
-cli._go_first()
+cli.settle_in()
 print(cli.AUTOGROUP.read_text().strip())
 print(os.getpriority(os.PRIO_PROCESS, 0))
 """

@@ -236,10 +236,11 @@ async def test_warm_connections_are_used_and_cold_ones_are_timed(
     seen: list[bytes] = []
     async with serving(answering(seen), tls) as base:
         http = Http(base, {})
-        cold = await http.ask("list", "GET", "/")
+        cold = await http.ask("create", "GET", "/")
         assert await http.warm(5) == 5
         assert seen == [b"GET"]  # warming requests nothing
-        warm = await asyncio.gather(*(http.ask("list", "GET", "/") for _ in range(5)))
+        asked = (http.ask("create", "GET", "/") for _ in range(5))
+        warm = await asyncio.gather(*asked)
         await http.close()
     assert not cold.timing.reused
     assert cold.timing.dns_us is not None
