@@ -36,8 +36,9 @@ _UPDATE = """
 UPDATE runs_attempt SET phase = %s, heard_at_us = %s, connections = %s,
  clock_samples = %s, heard_t0 = %s, heard_t_end = %s, sent = %s, created = %s,
  ready = %s, failed = %s, dead = %s, alive = %s, destroyed = %s, orphaned = %s,
- final_ok = %s, causes = COALESCE(%s, causes), in_flight = %s, queued_events = %s,
- loop_lag_us = %s, cpu_pct = %s, events_dropped = %s, finished = %s
+ final_ok = COALESCE(%s, final_ok), causes = COALESCE(%s, causes),
+ in_flight = %s, queued_events = %s, loop_lag_us = %s, cpu_pct = %s,
+ events_dropped = %s, finished = %s
 WHERE run_id = %s AND shard = %s AND number = %s AND host_id = %s
  AND fenced_at_us IS NULL
 """

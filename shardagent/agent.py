@@ -332,10 +332,7 @@ class Agent:
                 beats.append(post.beat())
                 await _breathe(number)
             try:
-                lag_us, cpu_pct = self._health.lately()
-                exchange = await site.heartbeat(
-                    beats, loop_lag_us=lag_us, cpu_pct=cpu_pct
-                )
+                exchange = await site.heartbeat(beats, self._health.lately())
             except FencedError as error:
                 self._unheard.set()
                 self._give_up_in(REFUSED_LIMIT_S)
@@ -344,6 +341,8 @@ class Agent:
             except SiteError as error:
                 self._beat_s = min(max(self._beat_s, 0.5), BEAT_RETRY_MAX_S)
                 self._tell_away(f"the site does not answer: {error}", away=True)
+                for post in posts:
+                    post.unheard()
             else:
                 self._tell_away("the site answers again", away=False)
                 await self._heard(exchange, posts, beats)

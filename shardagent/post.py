@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 
 from shardagent.runner import Runner
 from shardagent.spool import ShardSpool
-from shardagent.wire import SEGMENTS_PER_BEAT_MAX, Beat, CauseCount, ShardPhase
+from shardagent.wire import (
+    CAUSE_MESSAGE_MAX,
+    SEGMENTS_PER_BEAT_MAX,
+    Beat,
+    CauseCount,
+    ShardPhase,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,10 +63,18 @@ class Post:
         """All of them where the site does not know the latest, without secrets."""
         if _ends(counted) == self.causes_told:
             return None
-        clean = self.spool.clean
         return [
-            one.model_copy(update={"message": clean(one.message)}) for one in counted
+            one.model_copy(update={"message": self._shown(one.message)})
+            for one in counted
         ]
+
+    def _shown(self, message: str) -> str:
+        """Cleaned whole: half a secret would not be known as one."""
+        return self.spool.clean(message)[:CAUSE_MESSAGE_MAX]
+
+    def unheard(self) -> None:
+        """It is not known whether the site has the last beat."""
+        self.causes_told = 0
 
     def heard(self, beat: Beat) -> None:
         """The site has this beat."""

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
-from shardagent.wire import CAUSE_MESSAGE_MAX, CauseCount, Kind
+from shardagent.errors import MESSAGE_LENGTH_MAX
+from shardagent.wire import CauseCount, Kind
 
 ENDS = frozenset({Kind.CREATE_FAILED, Kind.READINESS_FAILED, Kind.DEAD})
 
@@ -57,7 +58,7 @@ class TalliedRecord:
         cause, origin = str(fields["cause"]), str(fields["origin"])
         known = self._causes.get((kind, cause, origin))
         if known is None:
-            said = str(fields.get("message") or "")[:CAUSE_MESSAGE_MAX]
+            said = str(fields.get("message") or "")[:MESSAGE_LENGTH_MAX]
             known = CauseCount(
                 kind=kind.value,
                 cause=cause,

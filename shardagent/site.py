@@ -89,9 +89,12 @@ class Site:
         return answer
 
     async def heartbeat(
-        self, beats: Sequence[Beat], *, loop_lag_us: int = 0, cpu_pct: float = 0
+        self, beats: Sequence[Beat], lately: tuple[int, float] = (0, 0.0)
     ) -> Exchange:
-        """Say how each Shard is; hear the instants. Makes one clock sample."""
+        """Say how each Shard is; hear the instants. Makes one clock sample.
+
+        lately: the largest loop lag (µs) and CPU (%) of this process.
+        """
         # t1 is in the body, so it is read here: nothing waits before the write, as
         # the connection is kept alive.
         request = HeartbeatRequest(
@@ -99,8 +102,8 @@ class Site:
             host=self._host,
             process=self._process,
             t1_us=self._clock.now_us(),
-            loop_lag_us=loop_lag_us,
-            cpu_pct=cpu_pct,
+            loop_lag_us=lately[0],
+            cpu_pct=lately[1],
             beats=list(beats),
         )
         if self.before_beat is not None:

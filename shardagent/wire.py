@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shardagent.errors import MESSAGE_LENGTH_MAX
+
 PROTOCOL = 1
 BEATS_MAX = 2_000  # Shards that one heartbeat request may speak for
 SEGMENTS_PER_BEAT_MAX = 64
 CAUSES_MAX = 99  # kinds of an end × causes × origins; all there can be
-CAUSE_MESSAGE_MAX = 120  # of the example's message; the record has it whole
+CAUSE_MESSAGE_MAX = 120  # told of the example's message; the record has it whole
 URLS_AHEAD = 32  # presigned URLs an attempt holds per kind of segment
 URLS_PER_REQUEST_MAX = 2_000
-
-
 Gauge = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
@@ -261,10 +261,10 @@ class SegmentReport(Wire):
     """One stored object; repeated in each beat until an answer came."""
 
     kind: Literal["events", "log"]
-    seq: int = Field(ge=0)
+    seq: Gauge
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
-    events: int = Field(ge=0)  # lines of a log segment
+    bytes: int = Field(ge=0, le=2**53)
+    events: Gauge  # lines of a log segment
 
 
 class Counts(Wire):
@@ -278,7 +278,7 @@ class Counts(Wire):
     alive: Gauge = 0
     destroyed: Gauge = 0
     orphaned: Gauge = 0
-    final_ok: Gauge = 0  # proven alive at the coordinated teardown
+    final_ok: Gauge | None = None  # proven alive at the teardown; None: as before
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {count}" for name, count in self)
@@ -292,14 +292,14 @@ class CauseCount(Wire):
     origin: str = Field(max_length=40)  # errors.Origin
     count: Gauge
     sandbox: Gauge
-    message: str = Field("", max_length=CAUSE_MESSAGE_MAX)
+    message: str = Field("", max_length=MESSAGE_LENGTH_MAX)
 
 
 class Beat(Wire):
     """What one Shard's attempt says in a heartbeat."""
 
-    shard: int = Field(ge=0)
-    attempt: int = Field(ge=0)
+    shard: Gauge
+    attempt: Gauge
     phase: ShardPhase
     connections: Gauge = 0
     clock_samples: Gauge = 0
@@ -322,7 +322,9 @@ class HeartbeatRequest(Wire):
     process: str = Field("", max_length=64)  # as registered; another one's is refused
     t1_us: int
     loop_lag_us: int = Field(0, ge=0, le=2**53)  # of the process, the largest lately
-    cpu_pct: float = Field(0, ge=0, le=10_000)  # of its loop's thread, the same
+    cpu_pct: float = Field(
+        0, ge=0, le=10_000, allow_inf_nan=False
+    )  # of its loop's thread, the same
     beats: list[Beat] = Field(max_length=BEATS_MAX)
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from ninja import Query, Router, Schema
 from ninja.errors import HttpError
 
-from runs import objects, rebuild, results
+from runs import objects, rebuild, results, told
 from runs.api.access import is_operator, record_or_404, run_or_404
 from runs.clickhouse.sandbox_rows import PAGE_MAX
 from runs.filters import SandboxFilter, parse
@@ -56,8 +56,13 @@ def submission(request: HttpRequest, code: str) -> Any:
 
 @router.get("/runs/{code}/causes")
 def causes(request: HttpRequest, code: str) -> Any:
-    """Counts by (outcome, cause, origin), each with an example."""
-    return {"items": results.causes(run_or_404(request, code))}
+    """Counts by (outcome, cause, origin), each with an example.
+
+    Until the Run is sealed as its agents tell them, then by its record.
+    """
+    run = run_or_404(request, code)
+    live = run.state != State.SEALED
+    return {"items": told.causes(run) if live else results.causes(run)}
 
 
 @router.get("/runs/{code}/deaths")

@@ -39,7 +39,8 @@ def run_json(run: Run) -> dict[str, Any]:
     """
     judged = {**_EMPTY, **(run.summary or run.live or {})}
     if run.state != State.SEALED:
-        judged["causes"] = told.causes(run)
+        quiet = run.state in (State.DRAFT, State.QUEUED)
+        judged["causes"] = [] if quiet else told.causes(run)
     judged["outcomes"] = outcomes_of(run, judged.get("causes"))
     shown = {
         "code": run.code,

@@ -168,6 +168,8 @@ def agents_context(
     heard = [row["heard_at_us"] for row in rows if row["heard_at_us"]]
     running = [r for r in rows if r["heard_at_us"] and not r["finished"]]
     oldest = min((row["heard_at_us"] for row in running), default=None)
+    causes = shown.get("causes") or []
+    ended = sum(row[name] for row in rows for name in _ENDED)
     return {
         "run": found,
         "heard": len(heard),
@@ -177,7 +179,10 @@ def agents_context(
         "oldest_s": None if oldest is None else max(0.0, (now - oldest) / 1e6),
         "dropped": sum(row["events_dropped"] for row in rows),
         "fleet": shown["fleet"],
-        "health": told.health(running),
-        "causes": shown["causes"][:CAUSES_SHOWN_MAX],
-        "more": sum(row["count"] for row in shown["causes"][CAUSES_SHOWN_MAX:]),
+        "health": told.health(
+            r for r in running if not (r["lost_at_us"] or r["silent"])
+        ),
+        "causes": causes[:CAUSES_SHOWN_MAX],
+        "more": sum(row["count"] for row in causes[CAUSES_SHOWN_MAX:]),
+        "untold": max(0, ended - sum(row["count"] for row in causes)),
     }

@@ -217,6 +217,7 @@ class Http:
         """Say these over a WebSocket; every JSON object that comes back, up to one
         whose "type" is in `until`. `sent` is told as the handshake begins."""
         found: list[dict[str, Any]] = []
+        _sent.set(None)  # told here, and not by the request of the handshake
         try:
             sent()
             where = url if "://" in url else self.base + url

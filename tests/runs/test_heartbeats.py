@@ -7,7 +7,15 @@ from runs import hosts, lifecycle, told
 from runs.errors import StateError
 from runs.heartbeats import _Waiting, record
 from runs.models import Attempt, Host, Run
-from shardagent.wire import Beat, CauseCount, Counts, Finish, Lease, ShardPhase
+from shardagent.wire import (
+    Beat,
+    CauseCount,
+    Counts,
+    Finish,
+    HeartbeatRequest,
+    Lease,
+    ShardPhase,
+)
 from tests.runs.factories import (
     make_arming_run,
     make_beat,
@@ -55,6 +63,7 @@ def test_causes_stay_until_they_are_told_anew() -> None:
     )
     hear(run, 0, make_beat(0, causes=[refused], in_flight=7))
     hear(run, 0, make_beat(0, counts=Counts(final_ok=1)))
+    hear(run, 0, make_beat(0))  # of a process that began anew and does not know
     (told_of,) = told.causes(run)
     assert told_of == {
         "outcome": "failed",
@@ -69,6 +78,12 @@ def test_causes_stay_until_they_are_told_anew() -> None:
     assert (attempt.final_ok, attempt.in_flight) == (1, 0)
     hear(run, 0, make_beat(0, causes=[refused.model_copy(update={"count": 5})]))
     assert told.causes(run)[0]["count"] == 5
+
+
+def test_no_cpu_share_that_is_no_number() -> None:
+    body = b'{"run": "a", "host": 0, "t1_us": 1, "beats": [], "cpu_pct": NaN}'
+    with pytest.raises(ValidationError):
+        HeartbeatRequest.model_validate_json(body)
 
 
 @pytest.mark.parametrize("name", ["sent", "final_ok"])

@@ -7,13 +7,17 @@ import os
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from shardagent.agent import Agent, Options
 from shardagent.clock import Clock
-from shardagent.wire import Lease, Plan
+from shardagent.post import Post
+from shardagent.scrub import Scrubber
+from shardagent.spool import ShardSpool
+from shardagent.wire import CauseCount, Lease, Plan
 from tests.shardagent.fake_provider import World
 from tests.shardagent.stand_in_site import StandInSite, now_us
 
@@ -152,6 +156,23 @@ def check_causes(site: StandInSite) -> None:
     assert "abcdef0123" not in messages
     assert site.causes_told < 8  # not with every beat
     assert sum(beat.counts.final_ok for beat in site.beats.values()) == 3
+
+
+def test_a_secret_is_cleaned_before_a_message_is_cut() -> None:
+    post = Post(cast(ShardSpool, SimpleNamespace(clean=Scrubber(["k" * 40]).clean)))
+    counted = CauseCount(
+        kind="dead",
+        cause="network",
+        origin="network",
+        count=1,
+        sandbox=0,
+        message="x" * 100 + "k" * 40,
+    )
+    (told,) = post._causes([counted]) or []
+    assert told.message == "x" * 100 + "[removed]"
+    longer = counted.model_copy(update={"message": "x" * 119 + " Bearer y"})
+    (told,) = post._causes([longer]) or []
+    assert len(told.message) == 120
 
 
 def files_in(spool: Path) -> list[Path]:

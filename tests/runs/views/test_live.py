@@ -133,6 +133,11 @@ def test_failures_are_shown_as_soon_as_they_are_told(
 ) -> None:
     run = make_run(state="holding")
     assert "None so far" in operator.get(LIVE).json()["agents"]
+    hear(run, 2, failed=3)
+    cache.clear()
+    untold = operator.get(LIVE).json()["agents"]
+    assert "3 failed or died, and their agents do not tell why" in untold
+    assert "None so far" not in untold
     end = {"kind": "create_failed", "cause": "quota", "origin": "provider"}
     ends = [{**end, "count": 40, "sandbox": 203, "message": "<b>no more</b>"}]
     for cause in list(Cause)[:9]:  # more than the page has room for
