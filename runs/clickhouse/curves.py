@@ -108,12 +108,11 @@ def curve(
     if span_us // step_us >= POINTS_MAX:
         step_us = -(-span_us // (POINTS_MAX - 1) // 1_000) * 1_000 + 1_000
     rows = client.query_rows(
-        _CURVE,
+        _CURVES[corrected],
         {
             **_bound(run),
             "step": step_us,
             "points": span_us // step_us + 2,
-            "corrected": int(corrected),
             "limit": POINTS_MAX + 2,
         },
         name="curve",
@@ -125,50 +124,46 @@ def curve(
     return Curve(run.t0_us, step_us // 1_000, points)
 
 
-# One scan: each Sandbox's ends as (at, proven, possible, implied). An end at `at` is
-# felt from the first grid instant that is not before it.
+# Each kind of end from its own columns: as tuples of one scan they cost twice as much.
+# An end at `at` is felt from the first grid instant that is not before it.
 _CURVE = """
 WITH
     (SELECT max(last_us) FROM attempts FINAL
-     WHERE run = {run:String} AND shard < {shard_count:UInt32}) AS last_instant,
-    {t0:Nullable(Int64)} AS start_instant
+     WHERE run = {{run:String}} AND shard < {{shard_count:UInt32}}) AS last_instant,
+    assumeNotNull({{t0:Nullable(Int64)}}) AS start_instant,
+    lives AS (
+        SELECT if(placed, possible_from_us, start_instant) AS begins,
+            if(placed, coalesce(possible_to_us, last_instant), last_instant) AS ends
+        FROM sandboxes FINAL WHERE run = {{run:String}} AND possible AND begins < ends
+    )
 SELECT toInt64(k) AS k,
     toInt64(sum(sum(dp)) OVER up_to) AS p,
     toInt64(sum(sum(dm)) OVER up_to) AS m,
     toInt64(sum(sum(di)) OVER up_to) AS i
 FROM (
-    SELECT greatest(0, intDiv(since - positiveModulo(since, {step:Int64}),
-            {step:Int64})) AS k, dp, dm, di
+    SELECT greatest(0, intDiv(at - start_instant + {{step:Int64}} - 1, {{step:Int64}}))
+            AS k, dp, dm, di
     FROM (
-        SELECT assumeNotNull(e.1 - start_instant) + {step:Int64} - 1 AS since,
-            e.2 AS dp, e.3 AS dm, e.4 AS di
-        FROM (
-            SELECT arrayJoin(arrayConcat(
-                    arrayMap(x -> (x.1, 1, 0, 0), shown),
-                    arrayMap(x -> (x.2, -1, 0, 0), shown),
-                    arrayFilter(e -> alive, [(ifNull(begins, 0), 0, 1, 0)]),
-                    arrayFilter(e -> alive, [(ifNull(ends, 0), 0, -1, 0)]),
-                    arrayFilter(e -> implied IS NOT NULL,
-                        [(ifNull(implied, 0), 0, 0, 1)]))) AS e
-            FROM (
-                SELECT if({corrected:UInt8}, arrayMap(x -> (x.1, x.2), proven),
-                        arrayMap(x -> (x.1, x.2), proven_raw)) AS shown,
-                    if({corrected:UInt8}, implied_us, created_us) AS implied,
-                    if(placed, possible_from_us, start_instant) AS begins,
-                    if(placed, coalesce(possible_to_us, last_instant), last_instant)
-                        AS ends,
-                    ifNull(possible AND begins < ends, 0) AS alive
-                FROM sandboxes FINAL WHERE run = {run:String}
-            )
-        )
+        SELECT arrayJoin({proven}.from_us) AS at, 1 AS dp, 0 AS dm, 0 AS di
+        FROM sandboxes FINAL WHERE run = {{run:String}}
+        UNION ALL SELECT arrayJoin({proven}.to_us), -1, 0, 0
+        FROM sandboxes FINAL WHERE run = {{run:String}}
+        UNION ALL SELECT assumeNotNull(begins), 0, 1, 0 FROM lives
+        UNION ALL SELECT assumeNotNull(ends), 0, -1, 0 FROM lives
+        UNION ALL SELECT assumeNotNull({implied}), 0, 0, 1
+        FROM sandboxes FINAL WHERE run = {{run:String}} AND {implied} IS NOT NULL
     )
-    UNION ALL SELECT number, 0, 0, 0 FROM numbers({points:UInt64})
+    UNION ALL SELECT toInt64(number), 0, 0, 0 FROM numbers({{points:UInt64}})
 )
-WHERE k < {points:UInt64}
+WHERE k < {{points:UInt64}}
 GROUP BY k
 WINDOW up_to AS (ORDER BY k ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
-ORDER BY k LIMIT {limit:UInt32}
+ORDER BY k LIMIT {{limit:UInt32}}
 """
+_CURVES = {
+    True: _CURVE.format(proven="proven", implied="implied_us"),
+    False: _CURVE.format(proven="proven_raw", implied="created_us"),
+}
 
 _SPAN = """
 WITH
@@ -177,12 +172,13 @@ WITH
     {t0:Nullable(Int64)} AS start_instant
 SELECT greatest(
     ifNull(max(if(possible AND begins < ends, ends, NULL)), 0),
-    max(arrayMax(arrayPushBack(arrayMap(x -> x.2, proven), 0))),
-    max(arrayMax(arrayPushBack(arrayMap(x -> x.2, proven_raw), 0))),
+    max(arrayMax(arrayPushBack(proven_ends, 0))),
+    max(arrayMax(arrayPushBack(raw_ends, 0))),
     ifNull(max(implied_us), 0),
     ifNull(any(last_instant), 0), ifNull(any(start_instant), 0)) AS until
 FROM (
-    SELECT possible, proven, proven_raw, implied_us,
+    SELECT possible, proven.to_us AS proven_ends, proven_raw.to_us AS raw_ends,
+        implied_us,
         if(placed, possible_from_us, start_instant) AS begins,
         if(placed, coalesce(possible_to_us, last_instant), last_instant) AS ends
     FROM sandboxes FINAL WHERE run = {run:String}
