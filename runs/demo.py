@@ -72,7 +72,7 @@ def _scaled(sandboxes: int) -> dict[str, Any]:
         "create_timeout_s": 30,
         "ready_timeout_s": 20,
         "final_spread_s": interval_s,
-        "heartbeat_interval_s": 10 if large else 5,
+        "heartbeat_interval_s": 10 if large else 2,
         "flush_interval_s": 60 if large else 20,  # a PUT for each Shard costs, too
         "arm_timeout_s": 600 if large else 120,
         "fleet": {"driver": "local", "shards_per_host": -(-shards // processes)},
