@@ -81,7 +81,7 @@ vendors: .venv/.vendors
 bench: .venv/.dev
 	@$(PY) -m bench
 
-# A Run of a million simulated sandboxes, and the queries over it: half an hour.
+# A Run of a million simulated sandboxes, queries and pages of such: some 36 minutes.
 bench-million: .venv/.dev
 	@$(PY) -m bench million
 

@@ -184,7 +184,7 @@ def _queries(count: int, calls: int, times: int = 1) -> Iterator[Row]:
 
 
 def million() -> Iterator[Row]:
-    """What `make bench-million` measures; three quarters of an hour."""
+    """What `make bench-million` measures; some 36 minutes."""
     yield from _whole(1_000_000, quick=False)
     yield from _queries(1_000_000, 20, MILLION_TIMES)
     yield from _pages(1_000_000, 100_000, 20, MILLION_TIMES)
