@@ -318,12 +318,12 @@ def progress(run: Run) -> dict[str, int]:
         hosts=Count("pk"), registered=Count("registered_at_us")
     )
     of_shards = current(run).aggregate(
-        **{f"{name}_sum": Sum(name, default=0) for name in names},
+        **{f"{name}_sum": Sum(name) for name in names},
         armed=Count("pk", filter=~Q(phase__in=("", "starting"))),
         settled=Count("pk", filter=Q(phase__in=_SETTLED)),
         finished=Count("pk", filter=~Q(finished="")),
     )
-    told = {name.removesuffix("_sum"): count for name, count in of_shards.items()}
+    told = {name.removesuffix("_sum"): count or 0 for name, count in of_shards.items()}
     return told | of_hosts
 
 

@@ -27,7 +27,7 @@ from runs.views.runs import operator_watches, published
 from shardagent.wire import Plan
 
 POLL_EVERY_MS = 1_000
-KEPT_S = 0.9  # so that what is shown was heard 2 s ago at most, however many watch
+KEPT_S = 1.0  # so that what is shown was heard 2 s ago at most, however many watch
 KEPT_S_MAX = 1.9  # of a Run so large that making it each second would cost too much
 CAUSES_SHOWN_MAX = 8
 # One letter a Shard in the JSON, its class on the page, and what it means.
@@ -42,6 +42,11 @@ TONES: Mapping[str, tuple[str, str]] = {
     "l": ("lost", "lost"),
 }
 _ENDED = ("failed", "dead")
+_TOLD = (
+    *("shard", "number", "phase", "heard_at_us", "sent", "ready", "failed", "dead"),
+    *("alive", "finished", "lost_at_us", "events_dropped"),
+    *("loop_lag_us", "cpu_pct", "in_flight", "queued_events"),
+)
 _CODE = re.compile(r"[a-z0-9-]{1,40}")  # of a Run; the name under which it is kept
 
 
@@ -83,10 +88,8 @@ def live_shards(found: Run, plan: Plan) -> list[dict[str, Any]]:
     now = lifecycle.now_us(found)
     limit_us = SILENT_INTERVALS * max(1.0, plan.heartbeat_interval_s) * 1e6
     last: dict[int, dict[str, Any]] = {}
-    names = ("shard", "number", "phase", "heard_at_us", "sent", "ready", "failed")
-    more = ("dead", "alive", "finished", "lost_at_us", "events_dropped")
-    rig = ("loop_lag_us", "cpu_pct", "in_flight", "queued_events")
-    for row in found.attempts.order_by("shard", "number").values(*names, *more, *rig):
+    for values in found.attempts.order_by("shard", "number").values_list(*_TOLD):
+        row = dict(zip(_TOLD, values, strict=True))
         silent_us = now - max(row["heard_at_us"] or 0, found.listening_since_us)
         row["silent"] = bool(
             row["heard_at_us"] and not row["finished"] and silent_us > limit_us
