@@ -17,6 +17,7 @@ from functools import lru_cache
 
 import orjson
 from django.db import close_old_connections, connection, transaction
+from django.db.models.fields.json import KT
 
 from runs import lifecycle
 from runs.clock import RunClock
@@ -176,7 +177,9 @@ def _hosts(
     found = {}
     for code, run in runs.items():
         rows = Host.objects.filter(run=run, index__in=wanted[code])
-        for pk, index, process in rows.values_list("pk", "index", "facts__process"):
+        # As text: as JSON, a process that is called 12e45 would read as a number.
+        process_of = KT("facts__process")
+        for pk, index, process in rows.values_list("pk", "index", process_of):
             found[code, index] = (pk, process or "")
     return found
 

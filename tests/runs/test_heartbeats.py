@@ -45,6 +45,18 @@ def test_who_may_not_speak_is_told_and_the_others_of_the_batch_are_heard() -> No
     assert Attempt.objects.get(run=run, shard=0).heard_at_us is not None
 
 
+@pytest.mark.parametrize("process", ["1234567890123456", "12e4567890123456", "true"])
+def test_a_process_whose_name_reads_as_a_number_is_heard(process: str) -> None:
+    run = make_arming_run()
+    Host.objects.filter(run=run, index=1).update(facts={"process": process})
+    asked = make_request(run, 1, make_beat(1)).model_copy(update={"process": process})
+    (answer,) = record([_Waiting(0, asked)])
+    assert not isinstance(answer, StateError)
+    other = asked.model_copy(update={"process": "another"})
+    (answer,) = record([_Waiting(0, other)])
+    assert isinstance(answer, StateError)
+
+
 def test_a_beat_is_kept_and_answered_with_the_instants() -> None:
     run = make_arming_run()
     lifecycle.release(run, 77, "all are armed")
