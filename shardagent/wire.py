@@ -304,7 +304,8 @@ class Beat(Wire):
     connections: Gauge = 0
     clock_samples: Gauge = 0
     counts: Counts = Counts()
-    causes: list[CauseCount] | None = Field(None, max_length=CAUSES_MAX)  # as before
+    # None: as told before.
+    causes: list[CauseCount] | None = Field(None, max_length=CAUSES_MAX)
     in_flight: Gauge = 0  # calls
     queued_events: Gauge = 0  # not stored yet
     heard: Instants = Instants()
@@ -321,10 +322,9 @@ class HeartbeatRequest(Wire):
     host: int = Field(ge=0)
     process: str = Field("", max_length=64)  # as registered; another one's is refused
     t1_us: int
-    loop_lag_us: int = Field(0, ge=0, le=2**53)  # of the process, the largest lately
-    cpu_pct: float = Field(
-        0, ge=0, le=10_000, allow_inf_nan=False
-    )  # of its loop's thread, the same
+    # Of the process and its loop's thread, the largest lately.
+    loop_lag_us: int = Field(0, ge=0, le=2**53)
+    cpu_pct: float = Field(0, ge=0, le=10_000, allow_inf_nan=False)
     beats: list[Beat] = Field(max_length=BEATS_MAX)
 
 

@@ -156,7 +156,7 @@ class Http:
         extra = {"Content-Type": "application/json"} if json is not None else {}
         timing = Timing()
         _timing.set(timing)
-        _sent.set(sent)
+        leaving = _sent.set(sent)
         # Only of a create it is told how it was connected; traces cost as much as a
         # sixth of a request.
         session = self._session() if verb == "create" else self._untraced()
@@ -175,6 +175,8 @@ class Http:
                 )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise self._failed(error) from None
+        finally:
+            _sent.reset(leaving)  # none of another request's, however this one ended
         if 200 <= reply.status < 300 or reply.status in also:
             return reply
         raise self.refused(verb, reply)
@@ -184,7 +186,6 @@ class Http:
     ) -> AsyncIterator[bytes]:
         """The lines of an answer that stays open, as they come; errors as of `ask`."""
         timing = Timing()
-        _sent.set(None)
         rest = b""
         try:
             async with self._untraced().get(
@@ -217,7 +218,6 @@ class Http:
         """Say these over a WebSocket; every JSON object that comes back, up to one
         whose "type" is in `until`. `sent` is told as the handshake begins."""
         found: list[dict[str, Any]] = []
-        _sent.set(None)  # told here, and not by the request of the handshake
         try:
             sent()
             where = url if "://" in url else self.base + url

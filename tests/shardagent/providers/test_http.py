@@ -299,6 +299,25 @@ async def test_of_a_burst_each_is_sent_when_its_bytes_leave() -> None:
     assert sys.version_info >= (3, 12) or max(made) < min(sent)
 
 
+async def test_a_request_that_never_left_is_not_told_by_the_next_one() -> None:
+    told: list[str] = []
+    http = Http("http://127.0.0.1:1", {})  # nobody listens there
+    with pytest.raises(ProviderError):
+        await http.ask("create", "POST", "/", data=b"x", sent=lambda: told.append("a"))
+    assert told == []
+    refusing = saying(head("403 Forbidden", 0))
+    async with serving(refusing) as base:
+        with pytest.raises(ProviderError):
+            await http.talk(
+                "execute", base, [], sent=lambda: told.append("b"), until=["end"]
+            )
+        lines = http.lines("create", base)
+        with pytest.raises(ProviderError):
+            await anext(lines)
+    await http.close()
+    assert told == ["b"]
+
+
 async def test_sent_is_called_once_and_before_the_answer() -> None:
     seen: list[bytes] = []
     calls: list[int] = []
