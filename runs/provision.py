@@ -15,9 +15,8 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Q
 
-from runs import claims, hosts, lifecycle, objects, worlds
+from runs import claims, hosts, lifecycle, objects, told, worlds
 from runs.errors import FleetError, RunsError
 from runs.fleets import Fleet, Launched, Machine, MachineState, Order, fleet_for
 from runs.fleets.base import GRANTED, useful, usual
@@ -96,24 +95,17 @@ def machine_lines(run: Run) -> Iterator[dict[str, Any]]:
         }
 
 
-def shown(run: Run) -> dict[str, Any]:
+def shown(run: Run, gauged: told.Gauges) -> dict[str, Any]:
     """How far the machines are, for live pages: asked, granted, booted, armed."""
     said = run.fleet
     asked_us, driver = said.get("asked_at_us"), run.plan.get("fleet", {}).get("driver")
     spent_s = (lifecycle.now_us(run) - asked_us) / 1e6 if asked_us else 0.0
     usd = said.get("usd_per_h")
-    armed = ~Q(phase__in=("", "starting"))
-    carrying = run.attempts.filter(fenced_at_us__isnull=True).aggregate(
-        hosts=Count("host", distinct=True),
-        armed=Count("host", distinct=True, filter=armed),
-    )
     return {
         "driver": driver,
-        "hosts": carrying["hosts"],
         "asked": said.get("asked", 0),
         "granted": said.get("granted", 0),
-        "booted": run.hosts.exclude(machine="").count(),
-        "armed": carrying["armed"],
+        **gauged.machines,
         "started": said.get("started", 0),
         "reasons": said.get("reasons") or {},
         "kinds": said.get("kinds") or {},

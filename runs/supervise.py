@@ -11,9 +11,19 @@ import threading
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db.models import Count, Min, Q, QuerySet, Sum
+from django.db.models import Min, Q, QuerySet, Sum
 
-from runs import claims, hosts, lifecycle, objects, prices, provision, reaper, worlds
+from runs import (
+    claims,
+    hosts,
+    lifecycle,
+    objects,
+    prices,
+    provision,
+    reaper,
+    told,
+    worlds,
+)
 from runs.barrier import Decision, decide, instant_ahead_us
 from runs.clock import boot_id
 from runs.errors import RunsError
@@ -33,12 +43,6 @@ STORING_S = 600 * 2  # agents give up by themselves after 600 s
 _SPENDING = (State.PROVISIONING, State.ARMING, State.BURSTING, State.HOLDING)
 _NOBODY = "no agent is left"
 _FAILED = {"end_reason": EndReason.FAILED, "end_detail": _NOBODY}
-_SETTLED = (
-    ShardPhase.SETTLED,
-    ShardPhase.HOLDING,
-    ShardPhase.TEARING_DOWN,
-    ShardPhase.FINISHED,
-)
 _flushing = threading.Lock()
 
 
@@ -144,7 +148,9 @@ def _bursting(run: Run) -> None:
     _fence_lost(run, plan)
     now = lifecycle.now_us(run)
     ahead = instant_ahead_us(now, plan.heartbeat_interval_s, 0)
-    open_shards = current(run).exclude(phase__in=_SETTLED).filter(finished="").count()
+    open_shards = (
+        current(run).exclude(phase__in=told.SETTLED).filter(finished="").count()
+    )
     if _nobody_left(run):
         lifecycle.tear_down(run, ahead, _NOBODY, **_FAILED)
     elif open_shards == 0 and run.t0_us is not None and now > run.t0_us:
@@ -309,22 +315,6 @@ def listen_again() -> None:
             reap_until_us=0,
             provision_until_us=0,
         )
-
-
-def progress(run: Run) -> dict[str, int]:
-    """Gauges from the last heartbeats; for live pages, not for the record."""
-    names = ("sent", "created", "ready", "failed", "dead", "alive", "destroyed")
-    of_hosts = run.hosts.aggregate(
-        hosts=Count("pk"), registered=Count("registered_at_us")
-    )
-    of_shards = current(run).aggregate(
-        **{f"{name}_sum": Sum(name) for name in names},
-        armed=Count("pk", filter=~Q(phase__in=("", "starting"))),
-        settled=Count("pk", filter=Q(phase__in=_SETTLED)),
-        finished=Count("pk", filter=~Q(finished="")),
-    )
-    told = {name.removesuffix("_sum"): count or 0 for name, count in of_shards.items()}
-    return told | of_hosts
 
 
 _STEPS: dict[State, Callable[[Run], None]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
-from runs import lifecycle, provision, supervise, told
+from runs import lifecycle, provision, told
 from runs.models import Run, State
 
 OUTCOMES = (
@@ -32,16 +32,20 @@ _EMPTY: dict[str, Any] = {
 }
 
 
-def run_json(run: Run) -> dict[str, Any]:
+def run_json(run: Run, heard: Sequence[told.Beat] | None = None) -> dict[str, Any]:
     """One Run; while it lives, `outcomes` has `pending` and the sum still closes.
 
-    Until it is sealed, `outcomes` and `causes` are what its agents tell.
+    Until it is sealed, `outcomes` and `causes` are what its agents tell; `heard`
+    are their last heartbeats, where they are at hand.
     """
     judged = {**_EMPTY, **(run.summary or run.live or {})}
-    if run.state != State.SEALED:
-        quiet = run.state in (State.DRAFT, State.QUEUED)
-        judged["causes"] = [] if quiet else told.causes(run)
-    judged["outcomes"] = outcomes_of(run, judged.get("causes"))
+    gauged = None if run.state == State.SEALED else _gauged(run, heard)
+    if gauged is not None:
+        judged["causes"] = told.causes(run)
+        judged["outcomes"] = _closed(run, told.outcomes(gauged, judged["causes"]))
+        judged["fleet"] = provision.shown(run, gauged)
+    else:
+        judged["outcomes"] = outcomes_of(run)
     shown = {
         "code": run.code,
         "state": run.state,
@@ -64,25 +68,24 @@ def run_json(run: Run) -> dict[str, Any]:
         "plan": run.plan,
         **judged,
     }
-    if run.state != State.SEALED:
-        shown["fleet"] = provision.shown(run)
-    if run.state not in (State.DRAFT, State.QUEUED, State.SEALED):
-        shown["progress"] = supervise.progress(run)
+    if gauged is not None and run.state not in (State.DRAFT, State.QUEUED):
+        shown["progress"] = gauged.progress
         shown["now_us"] = lifecycle.now_us(run)
     return shown
 
 
-def outcomes_of(
-    run: Run, causes: Sequence[Mapping[str, Any]] | None = None
-) -> dict[str, int]:
-    """The six, `total`, and while the Run lives `pending`; they sum to the plan.
-
-    causes: those that agents told, where they are at hand.
-    """
+def outcomes_of(run: Run) -> dict[str, int]:
+    """The six, `total`, and while the Run lives `pending`; they sum to the plan."""
     if run.state == State.SEALED:
-        known = (run.summary or {}).get("outcomes", {})
-    else:
-        known = told.outcomes(run, told.causes(run) if causes is None else causes)
+        return _closed(run, (run.summary or {}).get("outcomes", {}))
+    return _closed(run, told.outcomes(_gauged(run), told.causes(run)))
+
+
+def _gauged(run: Run, heard: Sequence[told.Beat] | None = None) -> told.Gauges:
+    return told.gauges(run, told.beats(run) if heard is None else heard)
+
+
+def _closed(run: Run, known: Mapping[str, int]) -> dict[str, int]:
     counts = {name: int(known.get(name, 0)) for name in OUTCOMES}
     total = int(run.plan["sandbox_count"])
     if run.state != State.SEALED:

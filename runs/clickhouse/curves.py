@@ -5,7 +5,7 @@ Everything is a sweep over the ends of half-open intervals, inside ClickHouse.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,58 +104,86 @@ def curve(
     if run.t0_us is None:
         return None
     step_us = max(1, step_ms) * 1_000
-    span_us = _span_us(run) if until_us is None else max(0, until_us - run.t0_us)
+    rows: list[dict[str, Any]] = []
+    if until_us is None:
+        rows = _changes(run, step_us, corrected)
+        until_us = rows[0]["last"]
+    span_us = max(0, until_us - run.t0_us)
     if span_us // step_us >= POINTS_MAX:
         step_us = -(-span_us // (POINTS_MAX - 1) // 1_000) * 1_000 + 1_000
-    rows = client.query_rows(
-        _CURVES[corrected],
-        {
-            **_bound(run),
-            "step": step_us,
-            "points": span_us // step_us + 2,
-            "limit": POINTS_MAX + 2,
-        },
-        name="curve",
-    )
-    points = [
-        CurvePoint(row["k"] * step_us // 1_000, row["p"], row["m"], row["i"])
-        for row in rows
-    ]
+        rows = []
+    rows = rows or _changes(run, step_us, corrected)
+    points = list(_filled(rows, span_us // step_us + 2, step_us // 1_000))
     return Curve(run.t0_us, step_us // 1_000, points)
 
 
-# Each kind of end from its own columns: as tuples of one scan they cost twice as much.
-# An end at `at` is felt from the first grid instant that is not before it.
+def _changes(run: RunFacts, step_us: int, corrected: bool) -> list[dict[str, Any]]:
+    """The grid instants at which a value changes; the first is T0. At least one."""
+    return client.query_rows(
+        _CURVES[corrected],
+        {**_bound(run), "step": step_us, "limit": POINTS_MAX + 2},
+        name="curve",
+    )
+
+
+def _filled(
+    rows: Sequence[Mapping[str, int]], count: int, step_ms: int
+) -> Iterator[CurvePoint]:
+    """Every grid instant: what has not changed is as it was."""
+    known = {row["k"]: row for row in rows}
+    row = known[0]
+    for k in range(count):
+        row = known.get(k, row)
+        yield CurvePoint(k * step_ms, row["p"], row["m"], row["i"])
+
+
+# Each kind of end from its own columns, and counted by itself: as tuples of one scan
+# they cost twice as much. An end at `at` is felt from the first grid instant that is
+# not before it; `last` is the last instant of the record.
 _CURVE = """
 WITH
     (SELECT max(last_us) FROM attempts FINAL
      WHERE run = {{run:String}} AND shard < {{shard_count:UInt32}}) AS last_instant,
     assumeNotNull({{t0:Nullable(Int64)}}) AS start_instant,
-    lives AS (
-        SELECT if(placed, possible_from_us, start_instant) AS begins,
-            if(placed, coalesce(possible_to_us, last_instant), last_instant) AS ends
-        FROM sandboxes FINAL WHERE run = {{run:String}} AND possible AND begins < ends
-    )
+    at -> greatest(0, intDiv(at - start_instant + {{step:Int64}} - 1, {{step:Int64}}))
+        AS grid
 SELECT toInt64(k) AS k,
     toInt64(sum(sum(dp)) OVER up_to) AS p,
     toInt64(sum(sum(dm)) OVER up_to) AS m,
-    toInt64(sum(sum(di)) OVER up_to) AS i
+    toInt64(sum(sum(di)) OVER up_to) AS i,
+    toInt64(max(max(top)) OVER ()) AS last
 FROM (
-    SELECT greatest(0, intDiv(at - start_instant + {{step:Int64}} - 1, {{step:Int64}}))
-            AS k, dp, dm, di
+    SELECT grid(at) AS k, toInt64(count()) AS dp, 0 AS dm, 0 AS di, max(at) AS top
+    FROM (SELECT arrayJoin({proven}.from_us) AS at
+          FROM sandboxes FINAL WHERE run = {{run:String}})
+    GROUP BY k
+    UNION ALL
+    SELECT grid(at) AS k, -toInt64(count()), 0, 0, max(at)
+    FROM (SELECT arrayJoin({proven}.to_us) AS at
+          FROM sandboxes FINAL WHERE run = {{run:String}})
+    GROUP BY k
+    UNION ALL
+    SELECT grid(at) AS k, 0, toInt64(sum(change)), 0, max(at)
     FROM (
-        SELECT arrayJoin({proven}.from_us) AS at, 1 AS dp, 0 AS dm, 0 AS di
-        FROM sandboxes FINAL WHERE run = {{run:String}}
-        UNION ALL SELECT arrayJoin({proven}.to_us), -1, 0, 0
-        FROM sandboxes FINAL WHERE run = {{run:String}}
-        UNION ALL SELECT assumeNotNull(begins), 0, 1, 0 FROM lives
-        UNION ALL SELECT assumeNotNull(ends), 0, -1, 0 FROM lives
-        UNION ALL SELECT assumeNotNull({implied}), 0, 0, 1
-        FROM sandboxes FINAL WHERE run = {{run:String}} AND {implied} IS NOT NULL
+        SELECT arrayJoin([(assumeNotNull(begins), 1), (assumeNotNull(ends), -1)])
+                AS edge,
+            edge.1 AS at, edge.2 AS change
+        FROM (
+            SELECT if(placed, possible_from_us, start_instant) AS begins,
+                if(placed, coalesce(possible_to_us, last_instant), last_instant) AS ends
+            FROM sandboxes FINAL
+            WHERE run = {{run:String}} AND possible AND begins < ends
+        )
     )
-    UNION ALL SELECT toInt64(number), 0, 0, 0 FROM numbers({{points:UInt64}})
+    GROUP BY k
+    UNION ALL
+    SELECT grid(at) AS k, 0, 0, toInt64(count()), max(at)
+    FROM (SELECT assumeNotNull({implied}) AS at
+          FROM sandboxes FINAL WHERE run = {{run:String}} AND {implied} IS NOT NULL)
+    GROUP BY k
+    UNION ALL
+    SELECT 0, 0, 0, 0, greatest(start_instant, ifNull(last_instant, 0))
 )
-WHERE k < {{points:UInt64}}
 GROUP BY k
 WINDOW up_to AS (ORDER BY k ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 ORDER BY k LIMIT {{limit:UInt32}}
@@ -164,33 +192,6 @@ _CURVES = {
     True: _CURVE.format(proven="proven", implied="implied_us"),
     False: _CURVE.format(proven="proven_raw", implied="created_us"),
 }
-
-_SPAN = """
-WITH
-    (SELECT max(last_us) FROM attempts FINAL
-     WHERE run = {run:String} AND shard < {shard_count:UInt32}) AS last_instant,
-    {t0:Nullable(Int64)} AS start_instant
-SELECT greatest(
-    ifNull(max(if(possible AND begins < ends, ends, NULL)), 0),
-    max(arrayMax(arrayPushBack(proven_ends, 0))),
-    max(arrayMax(arrayPushBack(raw_ends, 0))),
-    ifNull(max(implied_us), 0),
-    ifNull(any(last_instant), 0), ifNull(any(start_instant), 0)) AS until
-FROM (
-    SELECT possible, proven.to_us AS proven_ends, proven_raw.to_us AS raw_ends,
-        implied_us,
-        if(placed, possible_from_us, start_instant) AS begins,
-        if(placed, coalesce(possible_to_us, last_instant), last_instant) AS ends
-    FROM sandboxes FINAL WHERE run = {run:String}
-)
-LIMIT 1
-"""
-
-
-def _span_us(run: RunFacts) -> int:
-    assert run.t0_us is not None
-    rows = client.query_rows(_SPAN, _bound(run), name="curve")
-    return max(0, int(rows[0]["until"]) - run.t0_us)
 
 
 def answered_until(run: RunFacts) -> int | None:

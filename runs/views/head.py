@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
-from runs import headline, lifecycle
+from runs import headline, lifecycle, told
 from runs.api.shapes import OUTCOMES, run_json
 from runs.models import Run, State
 from runs.templatetags.runs_format import outcome_letter, thousands, words
@@ -20,9 +20,11 @@ _NOT_ABORTABLE = (State.DRAFT, State.TEARING_DOWN, State.COLLECTING, State.SEALE
 def head(found: Run) -> dict[str, Any]:
     """What changes while a Run is live, and what heads its page for good."""
     plan = lifecycle.plan_of(found)
-    shown = run_json(found)
+    heard = [] if found.state == State.SEALED else told.beats(found)
+    shown = run_json(found, heard)
     ctx: dict[str, Any] = {
         "run": found,
+        "beats": heard,
         "plan": plan,
         "json": shown,
         "headline": headline.headline(shown),

@@ -41,12 +41,6 @@ TONES: Mapping[str, tuple[str, str]] = {
     "q": ("silent", "silent"),
     "l": ("lost", "lost"),
 }
-_ENDED = ("failed", "dead")
-_TOLD = (
-    *("shard", "number", "phase", "heard_at_us", "sent", "ready", "failed", "dead"),
-    *("alive", "finished", "lost_at_us", "events_dropped"),
-    *("loop_lag_us", "cpu_pct", "in_flight", "queued_events"),
-)
 _CODE = re.compile(r"[a-z0-9-]{1,40}")  # of a Run; the name under which it is kept
 
 
@@ -69,7 +63,7 @@ def live(request: HttpRequest, code: str) -> HttpResponse:
 def _told(found: Run) -> dict[str, Any]:
     plan = lifecycle.plan_of(found)
     ctx = head(found)
-    shards = live_shards(found, plan)
+    shards = live_shards(found, plan, ctx["beats"])
     return {
         "state": found.state,
         "abortable": ctx["abortable"],
@@ -83,21 +77,21 @@ def _told(found: Run) -> dict[str, Any]:
     }
 
 
-def live_shards(found: Run, plan: Plan) -> list[dict[str, Any]]:
-    """One square a Shard, from the last heartbeat of the Attempt that counts."""
-    now = lifecycle.now_us(found)
+def live_shards(
+    found: Run, plan: Plan, heard: Sequence[told.Beat]
+) -> list[dict[str, Any]]:
+    """One square a Shard, from the last heartbeat of its latest Attempt."""
+    beats = {beat.shard: beat for beat in heard}
+    count, per_shard = plan.sandbox_count, plan.sandboxes_per_shard
     limit_us = SILENT_INTERVALS * max(1.0, plan.heartbeat_interval_s) * 1e6
-    last: dict[int, dict[str, Any]] = {}
-    for values in found.attempts.order_by("shard", "number").values_list(*_TOLD):
-        row = dict(zip(_TOLD, values, strict=True))
-        silent_us = now - max(row["heard_at_us"] or 0, found.listening_since_us)
-        row["silent"] = bool(
-            row["heard_at_us"] and not row["finished"] and silent_us > limit_us
-        )
-        last[row["shard"]] = row
+    # Who was not heard since then is silent, if the site has listened that long.
+    since_us = lifecycle.now_us(found) - limit_us
+    silent_before_us = since_us if found.listening_since_us < since_us else 0
     return [
-        _square(index, last.get(index), len(plan.sandboxes_of(index)))
-        for index in range(plan.shard_count)
+        _square(
+            index, beats.get(index), min(per_shard, count - first), silent_before_us
+        )
+        for index, first in enumerate(range(0, count, per_shard))
     ]
 
 
@@ -109,39 +103,37 @@ def alive_now(
     Of Shards that are heard; at the middle of their last heartbeats. No proof, as the
     record is: it stands in for that until it is read.
     """
-    heard = [
-        shard["row"]
-        for shard in shards
-        if shard["row"] and shard["row"]["heard_at_us"] and shard["tone"] not in "ql"
-    ]
+    heard = [shard["beat"] for shard in shards if shard["tone"] not in "wql"]
     if found.t0_us is None or not heard:
         return None
-    running = [row["heard_at_us"] for row in heard if not row["finished"]]
+    running = [beat.heard_at_us for beat in heard if not beat.finished]
     at_us = sum(running) / len(running) if running else lifecycle.now_us(found)
     if at_us < found.t0_us:
         return None
-    alive = sum(row["alive"] for row in heard)
+    alive = sum(beat.alive for beat in heard)
     return {"at_s": round((at_us - found.t0_us) / 1e6, 2), "count": alive}
 
 
-def _square(index: int, row: Mapping[str, Any] | None, size: int) -> dict[str, Any]:
-    if row is None or not row["heard_at_us"]:
-        lost = row is not None and row["lost_at_us"]
+def _square(
+    index: int, beat: told.Beat | None, size: int, silent_before_us: float
+) -> dict[str, Any]:
+    if beat is None or not beat.heard_at_us:
+        lost = beat is not None and beat.lost_at_us
         tone = "l" if lost else "w"
-        return {"index": index, "tone": tone, "says": TONES[tone][1], "row": row}
-    bad = sum(row[name] for name in _ENDED)
-    if row["lost_at_us"]:
+        return {"index": index, "tone": tone, "says": TONES[tone][1], "beat": beat}
+    bad = beat.failed + beat.dead
+    if beat.lost_at_us:
         tone = "l"
-    elif row["silent"]:
+    elif beat.heard_at_us < silent_before_us and not beat.finished:
         tone = "q"
     elif bad:
         tone = "s" if bad <= 0.05 * size else "m"
-    elif row["ready"] >= size or row["finished"]:
+    elif beat.ready >= size or beat.finished:
         tone = "c"
     else:
-        tone = "a" if row["phase"] == "armed" and not row["sent"] else "p"
-    says = _said(tone, row["finished"] or row["phase"], row["alive"], bad)
-    return {"index": index, "tone": tone, "says": says, "row": row}
+        tone = "a" if beat.phase == "armed" and not beat.sent else "p"
+    says = _said(tone, beat.finished or beat.phase, beat.alive, bad)
+    return {"index": index, "tone": tone, "says": says, "beat": beat}
 
 
 @lru_cache(maxsize=4_096)  # most Shards are alike
@@ -167,23 +159,24 @@ def agents_context(
 ) -> dict[str, Any]:
     """How the agents are, where the fleet stands, and what went wrong so far."""
     now = lifecycle.now_us(found)
-    rows = [shard["row"] for shard in shards if shard["row"]]
-    heard = [row["heard_at_us"] for row in rows if row["heard_at_us"]]
-    running = [r for r in rows if r["heard_at_us"] and not r["finished"]]
-    oldest = min((row["heard_at_us"] for row in running), default=None)
+    beats = [shard["beat"] for shard in shards if shard["beat"]]
+    heard = [beat for beat in beats if beat.heard_at_us]
+    running = [beat.heard_at_us for beat in heard if not beat.finished]
     causes = shown.get("causes") or []
-    ended = sum(row[name] for row in rows for name in _ENDED)
+    ended = sum(beat.failed + beat.dead for beat in beats)
     return {
         "run": found,
         "heard": len(heard),
         "shard_count": plan.shard_count,
         "silent": [s["index"] for s in shards if s["tone"] == "q"],
         "lost": [s["index"] for s in shards if s["tone"] == "l"],
-        "oldest_s": None if oldest is None else max(0.0, (now - oldest) / 1e6),
-        "dropped": sum(row["events_dropped"] for row in rows),
+        "oldest_s": max(0.0, (now - min(running)) / 1e6) if running else None,
+        "dropped": sum(beat.events_dropped for beat in beats),
         "fleet": shown["fleet"],
         "health": told.health(
-            r for r in running if not (r["lost_at_us"] or r["silent"])
+            shard["beat"]
+            for shard in shards
+            if shard["tone"] not in "wql" and not shard["beat"].finished
         ),
         "causes": causes[:CAUSES_SHOWN_MAX],
         "more": sum(row["count"] for row in causes[CAUSES_SHOWN_MAX:]),

@@ -65,11 +65,7 @@ def run(request: HttpRequest, code: str) -> HttpResponse:
     found = get_object_or_404(visible_to(request), code=code)
     ctx = head(found)
     ctx["raw"] = request.GET.get("clock") == "raw"
-    ctx |= (
-        _evidence(found)
-        if found.state == State.SEALED
-        else _watched(found, ctx["json"])
-    )
+    ctx |= _evidence(found) if found.state == State.SEALED else _watched(found, ctx)
     return render(request, "runs/run.html", ctx)
 
 
@@ -113,17 +109,17 @@ def run_unpublish(request: HttpRequest, code: str) -> HttpResponse:
     return _act(request, code, publication.unpublish, said)
 
 
-def _watched(found: Run, shown: dict[str, Any]) -> dict[str, Any]:
+def _watched(found: Run, ctx: dict[str, Any]) -> dict[str, Any]:
     """What a live Run shows beside its head; nothing that is asked of ClickHouse."""
     plan = lifecycle.plan_of(found)
-    shards = live.live_shards(found, plan)
+    shards = live.live_shards(found, plan, ctx["beats"])
     return {
         "live_every_ms": live.POLL_EVERY_MS,
         "shards": live.cells(shards),
         "tones": tuple(live.TONES.values()),
         "how": provenance(found, plan),
         "plan_json": json.dumps(found.plan, indent=2, ensure_ascii=False),
-        **live.agents_context(found, plan, shards, shown),
+        **live.agents_context(found, plan, shards, ctx["json"]),
     }
 
 

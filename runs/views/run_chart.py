@@ -26,7 +26,7 @@ SILENCE_SHOWN = 3  # times as long as an answer may take
 SEALED_KEPT_S = 3_600
 LIVE_KEPT_S = 2.0  # however many watch, ClickHouse is asked once
 LIVE_KEPT_S_MAX = 10.0  # an older one would not be live
-LIVE_SHARE = 0.01  # of the time; between two of them, agents tell how it goes on
+LIVE_SHARE = 0.0075  # of the time; between two of them, agents tell how it goes on
 _STEPS_MS = (10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 60_000)
 
 

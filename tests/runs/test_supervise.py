@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-
 import pytest
 
-from runs import claims, lifecycle, provision, supervise
-from runs.models import Attempt, Host, Run, State
+from runs import claims, lifecycle, supervise
+from runs.models import Attempt, Run, State
 from shardagent.wire import Finish, ShardPhase
 from tests.runs.factories import make_arming_run, make_run_in, phases
 
@@ -171,28 +168,3 @@ def test_whoever_died_armed_does_not_open_the_barrier() -> None:
     supervise.tick(run.pk)
     run.refresh_from_db()
     assert run.state == State.ARMING
-
-
-def test_how_far_a_run_is_costs_one_question_a_table(
-    django_assert_num_queries: Callable[[int], AbstractContextManager[object]],
-) -> None:
-    run = bursting()
-    phases(run, ShardPhase.BURSTING, sent=10, alive=7)
-    Attempt.objects.filter(run=run, shard=0).update(
-        phase=ShardPhase.FINISHED, finished=Finish.DONE
-    )
-    Attempt.objects.filter(run=run, shard=1).update(phase=ShardPhase.STARTING)
-    first = Attempt.objects.get(run=run, shard=0)
-    Attempt.objects.create(  # an earlier one, that counts no more
-        run=run, shard=0, number=1, host=first.host, sent=99, fenced_at_us=1
-    )
-    Host.objects.filter(run=run, index=2).update(registered_at_us=1)
-    with django_assert_num_queries(2):
-        found = supervise.progress(run)
-    sums = {"sent": 30, "alive": 21, "created": 0, "ready": 0, "failed": 0}
-    sums |= {"dead": 0, "destroyed": 0}
-    counts = {"hosts": 3, "registered": 1, "armed": 2, "settled": 1, "finished": 1}
-    assert found == sums | counts
-    with django_assert_num_queries(2):
-        machines = provision.shown(run)
-    assert (machines["hosts"], machines["armed"], machines["booted"]) == (3, 2, 3)

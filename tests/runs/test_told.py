@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import orjson
 import pytest
 
-from runs import told
+from runs import provision, told
 from runs.api.shapes import outcomes_of
-from runs.models import Attempt, Run
-from tests.runs.factories import make_arming_run
+from runs.models import Attempt, Host, Run
+from shardagent.wire import Finish, ShardPhase
+from tests.runs.factories import make_arming_run, phases
 
 pytestmark = pytest.mark.django_db
 
@@ -63,9 +66,10 @@ def test_before_anything_is_told_all_is_open() -> None:
 
 
 def test_the_fleet_is_as_bad_as_its_worst_process() -> None:
+    quiet = told.beats(make_arming_run())[0]
     names = ("loop_lag_us", "cpu_pct", "in_flight", "queued_events")
     given = ((9_000, 41.0, 3, 1), (2_000, 10.0, 4, 0), (1_000, 12.0, 0, 6))
-    rows = [dict(zip(names, row, strict=True)) for row in given]
+    rows = [quiet._replace(**dict(zip(names, row, strict=True))) for row in given]
     assert told.health(rows) == {
         "loop_lag_us": 9_000,
         "cpu_pct": 41.0,
@@ -73,3 +77,28 @@ def test_the_fleet_is_as_bad_as_its_worst_process() -> None:
         "in_flight": 7,
         "queued_events": 7,
     }
+
+
+def test_how_far_a_run_is_costs_one_question_a_table(
+    django_assert_num_queries: Callable[[int], AbstractContextManager[object]],
+) -> None:
+    run = make_arming_run()
+    phases(run, ShardPhase.BURSTING, sent=10, alive=7)
+    Attempt.objects.filter(run=run, shard=0).update(
+        phase=ShardPhase.FINISHED, finished=Finish.DONE
+    )
+    Attempt.objects.filter(run=run, shard=1).update(phase=ShardPhase.STARTING)
+    first = Attempt.objects.get(run=run, shard=0)
+    Attempt.objects.create(  # an earlier one, that counts no more
+        run=run, shard=0, number=1, host=first.host, sent=99, fenced_at_us=1
+    )
+    Host.objects.filter(run=run, index=2).update(registered_at_us=1)
+    with django_assert_num_queries(2):
+        found = told.gauges(run, told.beats(run))
+    sums = {"sent": 30, "alive": 21, "created": 0, "ready": 0, "failed": 0}
+    sums |= {"dead": 0, "destroyed": 0}
+    counts = {"hosts": 3, "registered": 1, "armed": 2, "settled": 1, "finished": 1}
+    assert found.progress == sums | counts
+    with django_assert_num_queries(0):
+        machines = provision.shown(run, found)
+    assert (machines["hosts"], machines["armed"], machines["booted"]) == (3, 2, 3)
