@@ -444,7 +444,7 @@ def test_the_stand_in_is_asked_like_the_real_thing(record: ModuleType) -> None:
         ({"why": "The curve begins with the burst."}, 1.0, 2.0),
         ({"data": [{"x": [0]}]}, 1.0, 2.0),
         ({"data": [{"x": [0, 1]}]}, 0.01, 2.0),
-        ({"data": [{"x": [0, 1]}]}, 0.05, 5.0),
+        ({"data": [{"x": [0, 1]}]}, 0.045, 6.0),
         ({"data": [{"x": [0, 1]}]}, 3.0, 10.0),
     ],
 )
