@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 import clickhouse_connect
@@ -21,6 +23,8 @@ STAGING = "staging_"  # the twin tables a sealed partition is built in
 # Statements that read a live Run's record go after all else on this machine: agents may
 # be on it. A nice value; without the right to set it ClickHouse leaves it.
 BESIDE_A_RUN = {"os_thread_priority": 10}
+# Where speed counts, and one statement does not fill the machine by itself.
+STATEMENTS_AT_ONCE = min(4, os.cpu_count() or 1)
 SCHEMA_DIR = Path(__file__).parent / "schema"
 # Timeouts, memory, too many queries or parts, lost connections, Keeper, S3.
 RETRYABLE_CODES = frozenset({0, 159, 202, 209, 210, 241, 242, 252, 319, 499, 999})
@@ -40,6 +44,9 @@ class ObjectStore:
     region: str = "auto"
     folder: str = ""  # where the engine may read the bucket as plain files
 
+
+Part = TypeVar("Part")
+Answer = TypeVar("Answer")
 
 _local = threading.local()
 _url = ""
@@ -103,6 +110,15 @@ def stream(
                 yield chunk
     except ClickHouseError as error:
         raise _translated(error) from error
+
+
+def at_once(ask: Callable[[Part], Answer], parts: Iterable[Part]) -> list[Answer]:
+    """Ask of each part, STATEMENTS_AT_ONCE together; the answers in order.
+
+    The first error ends it, when those under way have ended.
+    """
+    with ThreadPoolExecutor(STATEMENTS_AT_ONCE) as threads:
+        return list(threads.map(ask, parts))
 
 
 def let_go_of_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from runs.clickhouse import client
@@ -24,23 +25,26 @@ def hash_objects(
     A key that is absent is an error (QueryError).
     """
     plain = sorted(key for key in set(keys) if _PLAIN.fullmatch(key))
+    parts = [plain[at : at + KEYS_MAX] for at in range(0, len(plain), KEYS_MAX)]
     found: dict[str, dict[str, Any]] = {}
-    for at in range(0, len(plain), KEYS_MAX):
-        part = plain[at : at + KEYS_MAX]
-        rows = client.query_rows(
-            f"""
-            SELECT {key_of(run)} AS key, length(blob) AS bytes,
-                lower(hex(SHA256(blob))) AS sha256
-            FROM {source(store, part, unpack=False)} LIMIT {len(part)}
-            """,
-            name="hash_objects",
-            settings=READ_SETTINGS,
-        )
+    for rows in client.at_once(partial(_hashed, store, run), parts):
         found |= {row["key"]: row for row in rows}
     for key in plain:
         if key not in found and is_absent(store, key):
             raise QueryError(f"{key} is absent", code=ABSENT_CODE, retryable=False)
     return [found.get(key) or _empty(key) for key in plain]
+
+
+def _hashed(store: ObjectStore, run: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+    return client.query_rows(
+        f"""
+        SELECT {key_of(run)} AS key, length(blob) AS bytes,
+            lower(hex(SHA256(blob))) AS sha256
+        FROM {source(store, keys, unpack=False)} LIMIT {len(keys)}
+        """,
+        name="hash_objects",
+        settings=READ_SETTINGS,
+    )
 
 
 def with_events(run: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

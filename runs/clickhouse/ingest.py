@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from runs.clickhouse import client
 from runs.clickhouse.client import (
@@ -23,8 +24,10 @@ from runs.errors import QueryError
 from shardagent.wire import Plan
 
 KEYS_MAX = 1_000  # objects a statement
-# Beside a live Run little memory counts, at the end of one speed does. Blocks are of
-# so many objects, each up to 1 MiB before it is taken apart.
+SEALING_KEYS_MAX = 500  # of several at once
+# Beside a live Run little memory counts; at the end of one speed does: then there are
+# several statements at once. Blocks are of so many objects, each up to 1 MiB before it
+# is taken apart.
 LIVE_SETTINGS = {
     "max_block_size": 8,
     "max_threads": 1,
@@ -37,10 +40,10 @@ LIVE_SETTINGS = {
 }
 SEALING_SETTINGS = {
     "max_block_size": 32,
+    "max_threads": 1,
+    "max_insert_threads": 1,
     "min_insert_block_size_rows": 131_072,
     "min_insert_block_size_bytes": 64 * 1024 * 1024,
-    "max_insert_threads": 2,
-    "parallel_view_processing": 1,
 }
 # zstd, zlib, checksum, and ends of data that come too early.
 CORRUPT_CODES = frozenset({561, 354, 40, 271, 33, 32, 117})
@@ -77,13 +80,16 @@ def replace_run(store: ObjectStore, plan: Plan, keys: Sequence[str]) -> tuple[st
             name="replace_run",
         )
     failed = _ingest(store, plan, keys, prefix=STAGING)
-    for table in RECORD_TABLES:
-        put_in_place(table, plan.code, name="replace_run")
+    put_in_place(RECORD_TABLES, plan.code, name="replace_run")
     return failed
 
 
-def put_in_place(table: str, run: str, *, name: str) -> None:
-    """Swap a Run's staged partition in, merged, and empty the staging table."""
+def put_in_place(tables: Sequence[str], run: str, *, name: str) -> None:
+    """Swap a Run's staged partitions in, merged, and empty the staging tables."""
+    client.at_once(partial(_put_in_place, run=run, name=name), tables)
+
+
+def _put_in_place(table: str, *, run: str, name: str) -> None:
     partition = code_literal(run)
     staged = client.query_rows(
         f"SELECT count() AS rows FROM {STAGING}{table} WHERE run = {partition} LIMIT 1",
@@ -121,8 +127,11 @@ def _ingest(
     unique = list(dict.fromkeys(keys))
     wanted = [key for key in unique if _is_key_of(plan.code, key)]
     failed = dict.fromkeys(set(unique) - set(wanted), "bad_key")
-    for at in range(0, len(wanted), KEYS_MAX):
-        failed |= _read(store, plan, wanted[at : at + KEYS_MAX], prefix)
+    size = SEALING_KEYS_MAX if prefix else KEYS_MAX
+    parts = [wanted[at : at + size] for at in range(0, len(wanted), size)]
+    read = partial(_read, store, plan, prefix=prefix)
+    for unread in client.at_once(read, parts) if prefix else map(read, parts):
+        failed |= unread
     for key in _unseen(plan.code, wanted, prefix, failed):
         failed[key] = "absent" if is_absent(store, key) else "empty"
     corrupt = {key: why for key, why in failed.items() if prefix or why != "absent"}

@@ -1,9 +1,9 @@
 """The judgement: one row for every planned Sandbox (measurement.md §2, §3, §4).
 
-Two statements (judgement/*.sql),
-    both inside ClickHouse. `attempts` gets what is true of an Attempt as
-a whole: its clock samples, thinned to those that can be the best for some instant,
-its gaps and conflicts. `sandboxes` gets each Sandbox's life, corrected and classed.
+Two statements (judgement/*.sql), both inside ClickHouse. `attempts` gets what is true
+of an Attempt as a whole: its clock samples, thinned to those that can be the best for
+some instant, its gaps and conflicts. `sandboxes` gets each Sandbox's life, corrected
+and classed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from runs.clickhouse import client
@@ -29,6 +30,7 @@ TABLES = ("attempts", "sandboxes")
 STATEMENTS = ("attempts.sql", "sandboxes.sql")
 NETWORK_WINDOW_US = 10_000_000
 SANDBOXES_A_STATEMENT = 10_000
+FINAL_SETTINGS = {"max_threads": 1}  # of one of several statements at once
 DRIFT_DIVISOR = 10_000  # 100 ppm
 TICK_US = 250_000
 # ticks gained >= 0.8 * gap / 250 ms - 2, in integers
@@ -69,22 +71,32 @@ def classify(
                 f"ALTER TABLE {prefix}{table} DROP PARTITION {partition}",
                 name="classify",
             )
-    statements = [(JUDGEMENT_DIR / name).read_text() for name in STATEMENTS]
-    for part in _parts(run, shards, at_once):
-        names = _names(run, part, final=final) | {"prefix": prefix}
-        if shards is None and part[-1] == run.shard_count - 1:
-            # Attempts of Shards that nobody planned are facts as well.
-            also = f"OR shard >= {int(run.shard_count)}"
-            names["of_shards"] = f"AND (shard IN {integers(part)} {also})"
-        for statement in statements:
-            client.command(
-                _filled(statement, names),
-                name="classify",
-                settings=None if final else BESIDE_A_RUN,
-            )
+    judge = partial(_judge, run, prefix=prefix, final=final, every=shards is None)
+    parts = _parts(run, shards, at_once)
+    if final:
+        client.at_once(judge, parts)
+    else:
+        for part in parts:
+            judge(part)
     if whole:
-        for table in TABLES:
-            put_in_place(table, run.code, name="classify")
+        put_in_place(TABLES, run.code, name="classify")
+
+
+def _judge(
+    run: RunFacts, shards: Sequence[int], *, prefix: str, final: bool, every: bool
+) -> None:
+    """Judge these Shards' Sandboxes; `every`: they are part of all that there are."""
+    names = _names(run, shards, final=final) | {"prefix": prefix}
+    if every and shards[-1] == run.shard_count - 1:
+        # Attempts of Shards that nobody planned are facts as well.
+        also = f"OR shard >= {int(run.shard_count)}"
+        names["of_shards"] = f"AND (shard IN {integers(shards)} {also})"
+    for name in STATEMENTS:
+        client.command(
+            _filled((JUDGEMENT_DIR / name).read_text(), names),
+            name="classify",
+            settings=FINAL_SETTINGS if final else BESIDE_A_RUN,
+        )
 
 
 def _parts(
