@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from shardagent.wire import BEATS_MAX
+from shardagent.wire import SHARDS_PER_HOST_MAX
 
 SANDBOXES = 1_000
 SCALED_MIN = 10_000  # from here on the Run is spread and probed as a large one
@@ -58,7 +58,7 @@ def _scaled(sandboxes: int) -> dict[str, Any]:
     over_s = 600 if large else 60
     interval_s = 60 if large else 10
     shards = -(-sandboxes // 100)
-    processes = max(PROCESSES, -(-shards // BEATS_MAX))
+    processes = max(PROCESSES, -(-shards // SHARDS_PER_HOST_MAX))
     burst = os.environ.get("SHAPE") == "burst"
     spread = {"shape": "staggered", "stagger_us": max(1, over_s * 10**6 // sandboxes)}
     return {

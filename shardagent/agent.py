@@ -1,4 +1,4 @@
-"""One agent process: registers, carries 1 to BEATS_MAX Shards, leaves.
+"""One agent process: registers, carries 1 to SHARDS_PER_HOST_MAX Shards, leaves.
 
 Everything lives in one TaskGroup: the heartbeat, the flushes, the uploads, the calls
 of every Shard, and one task per Shard that sees its record home.
@@ -29,13 +29,14 @@ from shardagent.runner import Runner, Turns
 from shardagent.scrub import Scrubber, scrub_logging
 from shardagent.shard import CLOCK_SAMPLES_MIN, Shard
 from shardagent.site import Exchange, Site
-from shardagent.spool import GOLDEN_RATIO, Spool, flush_together
+from shardagent.spool import GOLDEN_RATIO, Spool
 from shardagent.timeline import Timeline
 from shardagent.uploads import Uploads
 from shardagent.wire import (
-    BEATS_MAX,
     Beat,
     Finish,
+    HeartbeatAnswer,
+    Instants,
     Kind,
     Machine,
     Plan,
@@ -48,12 +49,12 @@ QUICK_BEAT_S = 0.1  # between heartbeats until the first clock samples are there
 BEAT_MIN_S = 0.05
 BEAT_RETRY_MAX_S = 5.0  # between heartbeats while the site does not answer
 # Many Shards of a process flush a few at a time: what is stored at once holds up calls.
-FLUSH_TICK_MIN_S, FLUSH_TICK_MAX_S = 0.1, 0.2
-FLUSH_TICKS = 20  # in a flush interval
 # Timers of many Shards on one grid: fewer wakings, at a delay that is measured as ours.
 GRID_US = 5_000
 GRID_SHARDS_MIN = 50
 GRID_COLLECT = (5_000, 1_000, 1_000)  # the collector's thresholds in such a process
+BEATS_A_REQUEST = 500
+BEAT_PAUSE_MAX_S = 0.5
 BEATS_AT_ONCE = 50  # Shards looked at before the loop goes on to their calls
 HEALTH_INTERVAL_S = 5.0
 HEALTH_INTERVAL_MAX_S = 60.0
@@ -107,6 +108,7 @@ class Agent:
         self._beat_soon = asyncio.Event()
         self._away = False
         self._frozen = False
+        self._news: tuple[Instants, str | None] = (Instants(), None)
         self._stopping = asyncio.Event()
         self._give_up = asyncio.Event()  # what is not stored now stays in the spool
         self._dropping: list[asyncio.Future[None]] = []
@@ -201,7 +203,6 @@ class Agent:
         self, site: Site, session: aiohttp.ClientSession, registered: RegisterAnswer
     ) -> None:
         """Bring every record home; begin those Shards that have none yet."""
-        flush_us = int(registered.plan.flush_interval_s * 1e6)
         async with asyncio.TaskGroup() as tasks:
             uploads = Uploads(
                 site,
@@ -214,7 +215,7 @@ class Agent:
                 uploads.add(post.spool, leftover=post.leftover)
             background = [
                 tasks.create_task(self._beat(site)),
-                tasks.create_task(self._flush(uploads, flush_us)),
+                tasks.create_task(uploads.flush()),
                 tasks.create_task(self._watch_health()),
                 tasks.create_task(uploads.run()),
             ]
@@ -284,7 +285,7 @@ class Agent:
             await post.runner.over.wait()
             await self._bounded(post.runner.close(), CLOSE_LIMIT_S, self._give_up)
         await post.spool.flush()
-        uploads.kick()
+        uploads.kick(post.spool)
         stored = uploads.stored(post.spool)
         limit_s = STORE_LIMIT_S if post.runner else LEFTOVER_LIMIT_S
         if await self._bounded(stored, limit_s, self._give_up):
@@ -324,9 +325,25 @@ class Agent:
     # The heartbeat.
 
     async def _beat(self, site: Site) -> None:
+        """Speak for every Shard, over and over; at most half of the time."""
         while True:
             self._beat_soon.clear()
-            posts = [post for post in self._posts if not post.left][:BEATS_MAX]
+            began_us = self._clock.now_us()
+            if not await self._beat_for_all(site):
+                return
+            took_s = (self._clock.now_us() - began_us) / 1e6
+            await asyncio.sleep(min(took_s, BEAT_PAUSE_MAX_S))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._beat_soon.wait(), self._beat_s)
+
+    async def _beat_for_all(self, site: Site) -> bool:
+        """BEATS_A_REQUEST at a time: more take longer than a turn of the loop may.
+
+        False: the site refuses us, and all of it is over.
+        """
+        speaking = [post for post in self._posts if not post.left]
+        for first in range(0, max(1, len(speaking)), BEATS_A_REQUEST):
+            posts = speaking[first : first + BEATS_A_REQUEST]
             beats = []
             for number, post in enumerate(posts, 1):
                 beats.append(post.beat())
@@ -337,17 +354,16 @@ class Agent:
                 self._unheard.set()
                 self._give_up_in(REFUSED_LIMIT_S)
                 self._stop_shards(Finish.FENCED, f"the site refuses us: {error}")
-                return
+                return False
             except SiteError as error:
                 self._beat_s = min(max(self._beat_s, 0.5), BEAT_RETRY_MAX_S)
                 self._tell_away(f"the site does not answer: {error}", away=True)
-                for post in posts:
+                for post in speaking[first:]:
                     post.unheard()
-            else:
-                self._tell_away("the site answers again", away=False)
-                await self._heard(exchange, posts, beats)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._beat_soon.wait(), self._beat_s)
+                break
+            self._tell_away("the site answers again", away=False)
+            await self._heard(exchange, posts, beats)
+        return True
 
     async def _heard(
         self, exchange: Exchange, posts: Sequence[Post], beats: Sequence[Beat]
@@ -370,17 +386,28 @@ class Agent:
                 offset_us=sample.offset_us,
                 half_rtt_us=sample.half_rtt_us,
             )
-            if post.runner is not None and not post.runner.shard.over:
-                before = post.runner.shard.phase
-                post.runner.heard(answer, fenced=post.spool.lease in answer.fenced)
-                if post.runner.shard.phase is ShardPhase.ARMED is not before:
-                    self._beat_soon.set()
+            self._tell(post, answer)
+        if (news := (answer.instants, answer.leave)) != self._news:
+            self._news = news  # of the whole Run: no Shard waits for its own beat
+            for number, post in enumerate(self._posts, 1):
+                await _breathe(number)
+                self._tell(post, answer)
         self._freeze_when_armed()
+
+    def _tell(self, post: Post, answer: HeartbeatAnswer) -> None:
+        if post.runner is None or post.runner.shard.over:
+            return
+        before = post.runner.shard.phase
+        post.runner.heard(answer, fenced=post.spool.lease in answer.fenced)
+        if post.runner.shard.phase is ShardPhase.ARMED is not before:
+            self._beat_soon.set()
 
     def _freeze_when_armed(self) -> None:
         """What is there when all is armed stays: no collection needs to look at it."""
-        runners = [post.runner for post in self._posts if post.runner is not None]
-        if not self._frozen and all(r.shard.phase is ShardPhase.ARMED for r in runners):
+        if self._frozen:
+            return
+        shards = (post.runner.shard for post in self._posts if post.runner is not None)
+        if all(shard.phase is ShardPhase.ARMED for shard in shards):
             self._frozen = True
             gc.collect()
             gc.freeze()
@@ -394,32 +421,6 @@ class Agent:
             post.spool.log(now, "WARNING" if away else "INFO", text)
 
     # Background.
-
-    async def _flush(self, uploads: Uploads, usual_us: int) -> None:
-        tick_s = usual_us / 1e6 / FLUSH_TICKS
-        tick_s = min(max(tick_s, FLUSH_TICK_MIN_S), FLUSH_TICK_MAX_S)
-        tick_us = int(tick_s * 1e6)
-        while True:
-            await asyncio.sleep(tick_s)
-            now = self._clock.now_us()
-            due = []
-            for post in self._posts:
-                streams = [
-                    stream
-                    for stream in post.spool.streams
-                    if stream.oldest_us is not None
-                    and stream.flush_due(
-                        now,
-                        max(
-                            1, uploads.flush_us(post.spool, stream, usual_us) - tick_us
-                        ),
-                        post.spool.phase,
-                    )
-                ]
-                if streams:
-                    due.append((post.spool, streams))
-            await flush_together(due)
-            uploads.kick()
 
     async def _watch_health(self) -> None:
         """Maxima at each interval; anew just before T0 and before T_destroy.

@@ -33,6 +33,7 @@ from shardagent.machine import machine, wanted_index
 
 TOKEN = "HOLDFAST_AGENT_TOKEN"
 NICE = -10
+SWITCH_S = 0.0005  # that the loop waits for the thread that writes segments, at most
 AUTOGROUP = Path("/proc/self/autogroup")
 STATUS_CONFIG = 2  # started with something it cannot use, or refused at the door
 
@@ -112,6 +113,7 @@ def settle_in() -> None:
     _raise_fd_limit()
     _go_first()
     _collect_seldom()
+    sys.setswitchinterval(SWITCH_S)
 
 
 def _collect_seldom() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ import yarl
 from shardagent.clock import Clock
 from shardagent.errors import SiteError, StorageError
 from shardagent.site import Site
-from shardagent.spool import Segment, ShardSpool, Stream
+from shardagent.spool import Segment, ShardSpool, Stream, flush_together
 from shardagent.wire import URLS_AHEAD, UploadUrl, UrlWish
 
 UPLOADS_MAX = 16  # PUTs in flight, all Shards of the process
+STARTS_A_TURN = 2  # of them that begin in one turn of the loop
+LANES_A_TURN = 500  # that are asked in one turn what they wish for
 UPLOAD_TIMEOUT_S = 30.0
 RETRY_FIRST_S = 0.25
 RETRY_MAX_S = 20.0
@@ -26,6 +29,8 @@ URLS_TICK_MIN_S, URLS_TICK_MAX_S = 0.2, 2.0
 URLS_TICKS = 10  # in a flush interval
 URLS_AT_ONCE = 500  # of a request: to read an answer of 2,000 takes longer than a turn
 URLS_RETRY_S = 2.0
+FLUSH_TICKS = 20  # in a flush interval
+FLUSH_TICK_MIN_S, FLUSH_TURN_S = 0.1, 0.2
 LOG_FLUSH_MIN_US, LOG_FLUSH_MAX_US = 5_000_000, 60_000_000
 LOG_FLUSH_TIMES = 3  # the usual interval, within those: few lines, as many objects
 AWAY_AFTER_S = 10.0  # without an answer for this long the site counts as away
@@ -44,6 +49,7 @@ class Lane:
     spool: ShardSpool
     stream: Stream
     leftover: bool
+    moved: asyncio.Event  # a segment of its attempt was stored
     urls: dict[int, str] = field(default_factory=dict)
     busy: bool = False
 
@@ -72,9 +78,11 @@ class Uploads:
         self._tasks = tasks
         self._lanes: dict[tuple[int, int, str], Lane] = {}
         self._room = asyncio.Semaphore(UPLOADS_MAX)
+        self._turn = asyncio.Semaphore(STARTS_A_TURN)
         self._timeout = aiohttp.ClientTimeout(total=UPLOAD_TIMEOUT_S)
         self._drains: set[asyncio.Task[None]] = set()
-        self._stored = asyncio.Condition()
+        self._spools: list[ShardSpool] = []
+        self._flush_s = flush_interval_s
         enough = math.ceil(URLS_LAST_S / flush_interval_s) + 1
         tick_s = flush_interval_s / URLS_TICKS
         self._tick_s = min(max(tick_s, URLS_TICK_MIN_S), URLS_TICK_MAX_S)
@@ -83,20 +91,56 @@ class Uploads:
 
     def add(self, spool: ShardSpool, *, leftover: bool = False) -> None:
         """Carry the segments of one more attempt."""
+        moved = asyncio.Event()
+        self._spools.append(spool)
         for stream in spool.streams:
-            self._lanes[_key(spool, stream)] = Lane(spool, stream, leftover)
+            self._lanes[_key(spool, stream)] = Lane(spool, stream, leftover, moved)
 
-    def kick(self) -> None:
-        """Begin the upload of whatever waits and has a URL."""
-        for lane in self._lanes.values():
+    def kick(self, *spools: ShardSpool) -> None:
+        """Begin the upload of what waits in these and has a URL."""
+        named = ((spool, stream) for spool in spools for stream in spool.streams)
+        self._begin(self._lanes[_key(*one)] for one in named)
+
+    def _begin(self, lanes: Iterable[Lane]) -> None:
+        for lane in lanes:
             if not lane.busy and lane.stream.waiting and lane.first_seq in lane.urls:
                 lane.busy = True
                 task = self._tasks.create_task(self._drain(lane))
                 self._drains.add(task)
                 task.add_done_callback(self._drains.discard)
 
-    def flush_us(self, spool: ShardSpool, stream: Stream, usual_us: int) -> int:
+    async def flush(self) -> None:
+        """Cut what waited for an interval, until cancelled.
+
+        Each Shard is looked at FLUSH_TICKS times in an interval, a few of them at a
+        time: to look at thousands takes longer than a turn may.
+        """
+        tick_s = max(self._flush_s / FLUSH_TICKS, FLUSH_TICK_MIN_S)
+        turns = math.ceil(tick_s / FLUSH_TURN_S)
+        for turn in itertools.cycle(range(turns)):
+            await asyncio.sleep(tick_s / turns)
+            now = self._clock.now_us()
+            due = []
+            for spool in self._spools[turn::turns]:
+                streams = [
+                    stream
+                    for stream in spool.streams
+                    if stream.oldest_us is not None
+                    and stream.flush_due(
+                        now,
+                        max(1, self._flush_us(spool, stream) - int(tick_s * 1e6)),
+                        spool.phase,
+                    )
+                ]
+                if streams:
+                    due.append((spool, streams))
+            if due:
+                await flush_together(due)
+                self.kick(*(spool for spool, _ in due))
+
+    def _flush_us(self, spool: ShardSpool, stream: Stream) -> int:
         """The usual interval, or so long that the URLs outlast the site's absence."""
+        usual_us = int(self._flush_s * 1e6)
         now = self._clock.now_us()
         away_s = (now - (self._site.heard_us or now)) / 1e6
         if stream.kind == "log":
@@ -122,18 +166,19 @@ class Uploads:
             self._behind = False
             # Apart, as the site may refuse those of attempts that are not ours now.
             well = [await self._ask(leftover=which) for which in (False, True)]
-            self.kick()
             tick_s = URLS_TICK_MIN_S if self._behind else self._tick_s
             await asyncio.sleep(tick_s if all(well) else URLS_RETRY_S)
 
     async def stored(self, spool: ShardSpool) -> None:
         """Wait until nothing of this attempt is left to store."""
-        async with self._stored:
-            await self._stored.wait_for(lambda: spool.stored)
+        moved = self._lanes[_key(spool, spool.events)].moved
+        while not spool.stored:
+            moved.clear()
+            await moved.wait()
 
     async def _ask(self, *, leftover: bool) -> bool:
         """Whether all that was wished for came, or nothing had to be."""
-        wishes = self._wishes(leftover=leftover)
+        wishes = await self._wishes(leftover=leftover)
         if not wishes:
             return True
         try:
@@ -144,42 +189,49 @@ class Uploads:
         self._hold(answer)
         return bool(answer)
 
-    def _wishes(self, *, leftover: bool) -> list[UrlWish]:
+    async def _wishes(self, *, leftover: bool) -> list[UrlWish]:
         """Those with the fewest URLs first, as many as one request may ask for."""
-        short: list[tuple[int, UrlWish]] = []
-        for (shard, attempt, kind), lane in self._lanes.items():
+        short: list[tuple[int, Lane]] = []
+        for number, lane in enumerate(list(self._lanes.values()), 1):
+            if number % LANES_A_TURN == 0:
+                await asyncio.sleep(0)
             done = lane.spool.sealed and lane.spool.stored
-            if done or lane.leftover is not leftover:
-                continue
             held = len(lane.urls)
-            if held >= self._ahead // 2:
-                continue
-            first_seq = lane.first_seq
-            while first_seq in lane.urls:
-                first_seq += 1
-            wish = UrlWish(
-                shard=shard,
-                attempt=attempt,
-                kind="log" if kind == "log" else "events",
-                first_seq=first_seq,
-                count=self._ahead - held,
-            )
-            short.append((held, wish))
+            if not done and lane.leftover is leftover and held < self._ahead // 2:
+                short.append((held, lane))
         short.sort(key=lambda one: one[0])
         fit = URLS_AT_ONCE // self._ahead
         self._behind = self._behind or len(short) > fit
-        return [wish for _, wish in short[:fit]]
+        return [self._wish(lane) for _, lane in short[:fit]]
+
+    def _wish(self, lane: Lane) -> UrlWish:
+        first_seq = lane.first_seq
+        while first_seq in lane.urls:
+            first_seq += 1
+        return UrlWish(
+            shard=lane.spool.lease.shard,
+            attempt=lane.spool.lease.attempt,
+            kind=lane.stream.kind,
+            first_seq=first_seq,
+            count=self._ahead - len(lane.urls),
+        )
 
     def _hold(self, urls: Iterable[UploadUrl]) -> None:
+        lanes = {}
         for one in urls:
-            lane = self._lanes.get((one.shard, one.attempt, one.kind))
+            key = (one.shard, one.attempt, one.kind)
+            lane = self._lanes.get(key)
             if lane is not None and one.seq >= lane.first_seq:
                 lane.urls[one.seq] = one.url
+                lanes[key] = lane
+        self._begin(lanes.values())
 
     async def _drain(self, lane: Lane) -> None:
         """Store what waits, oldest first; the same bytes again until taken."""
         try:
             while lane.stream.waiting:
+                async with self._turn:
+                    await asyncio.sleep(0)
                 segment = lane.stream.waiting[0]
                 url = lane.urls.get(segment.report.seq)
                 if url is None:
@@ -190,11 +242,10 @@ class Uploads:
                     self._tell(lane, f"upload URL refused: {error}")
                     lane.urls.clear()
                     await asyncio.sleep(RETRY_FIRST_S)
-                    return
+                    continue  # by now there may be another
                 lane.urls.pop(segment.report.seq, None)
                 lane.stream.stored(segment)
-                async with self._stored:
-                    self._stored.notify_all()
+                lane.moved.set()
         finally:
             lane.busy = False
 

@@ -15,6 +15,7 @@ from shardagent.errors import MESSAGE_LENGTH_MAX
 
 PROTOCOL = 1
 BEATS_MAX = 2_000  # Shards that one heartbeat request may speak for
+SHARDS_PER_HOST_MAX = 5_000
 SEGMENTS_PER_BEAT_MAX = 64
 CAUSES_MAX = 99  # kinds of an end × causes × origins; all there can be
 CAUSE_MESSAGE_MAX = 120  # told of the example's message; the record has it whole
@@ -60,7 +61,7 @@ class FleetSpec(Wire):
     """Which machines carry the Shards. The account they are of is the site's own."""
 
     driver: str = Field("local", max_length=40)
-    shards_per_host: int = Field(1, ge=1, le=BEATS_MAX)
+    shards_per_host: int = Field(1, ge=1, le=SHARDS_PER_HOST_MAX)
     # More machines than hosts: a spare takes over where one is lost before RELEASE.
     over_provision_pct: float = Field(0, ge=0, le=100)
     provision_timeout_s: float = Field(300, gt=0, le=7_200)
@@ -315,7 +316,7 @@ class Beat(Wire):
 
 
 class HeartbeatRequest(Wire):
-    """POST /agent/v1/heartbeat; one request for all Shards of a process."""
+    """POST /agent/v1/heartbeat; one request for many Shards of a process."""
 
     protocol: int = PROTOCOL
     run: str

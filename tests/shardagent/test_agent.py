@@ -220,6 +220,30 @@ async def test_the_site_may_go_away_in_the_middle(tmp_path: Path) -> None:
     assert events[-1]["reason"] == "done"
 
 
+async def test_what_one_request_is_told_all_shards_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shardagent.agent.BEATS_A_REQUEST", 1)
+    gone: list[StandInSite] = []
+
+    def leave_once(site: StandInSite) -> None:
+        if site.instants.t0_us is not None and not gone:
+            gone.append(site)
+            site.away = True
+            loop.call_later(site.t0_ahead_us / 1e6 + 2, setattr, site, "away", False)
+
+    loop = asyncio.get_running_loop()
+    plan = make_plan()
+    async with make_site(plan) as site:
+        site.on_beat = leave_once
+        assert await make_agent(site, World(), tmp_path).run() == 0
+        records = [check_record(site, shard) for shard in (0, 1)]
+    assert gone
+    for events in records:
+        assert len(of_kind(events, "create_sent")) == plan.sandboxes_per_shard
+        assert events[-1]["reason"] == "done"
+
+
 async def test_the_store_may_go_away_in_the_middle(tmp_path: Path) -> None:
     async with make_site(make_plan()) as site:
         running = asyncio.create_task(make_agent(site, World(), tmp_path).run())
