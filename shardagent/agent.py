@@ -48,11 +48,10 @@ REGISTER_LIMIT_S = 120.0
 QUICK_BEAT_S = 0.1  # between heartbeats until the first clock samples are there
 BEAT_MIN_S = 0.05
 BEAT_RETRY_MAX_S = 5.0  # between heartbeats while the site does not answer
-# Many Shards of a process flush a few at a time: what is stored at once holds up calls.
 # Timers of many Shards on one grid: fewer wakings, at a delay that is measured as ours.
 GRID_US = 5_000
 GRID_SHARDS_MIN = 50
-GRID_COLLECT = (5_000, 1_000, 1_000)  # the collector's thresholds in such a process
+GRID_COLLECT = (5_000, 10_000, 1_000)  # the collector's thresholds in such a process
 BEATS_A_REQUEST = 500
 BEAT_PAUSE_MAX_S = 0.5
 BEATS_AT_ONCE = 50  # Shards looked at before the loop goes on to their calls
@@ -60,7 +59,7 @@ HEALTH_INTERVAL_S = 5.0
 HEALTH_INTERVAL_MAX_S = 60.0
 HEALTH_SHARDS = 50  # so many are told in an interval: of more, each less often
 HEALTH_LOOK_S = 0.02
-HEALTH_BEFORE_US = 50_000
+HEALTH_BEFORE_US, HEALTH_TOLD_US = 50_000, 200  # of all, and for each Shard
 CLOSE_LIMIT_S = 5.0  # for the Provider's connections
 STORE_LIMIT_S = 600.0  # at the end, for what is not stored yet
 LEFTOVER_LIMIT_S = 60.0  # the same for what an earlier process left
@@ -430,6 +429,7 @@ class Agent:
         """
         interval_s = HEALTH_INTERVAL_S * max(1, len(self._posts) / HEALTH_SHARDS)
         interval_us = int(min(interval_s, HEALTH_INTERVAL_MAX_S) * 1e6)
+        before_us = HEALTH_BEFORE_US + HEALTH_TOLD_US * len(self._posts)
         last_us = self._clock.now_us()
         while True:
             await asyncio.sleep(HEALTH_LOOK_S)
@@ -437,8 +437,8 @@ class Agent:
             due_us = last_us + interval_us
             times = self._instants()
             for edge_us in (times.t0_us, times.destroy_us) if times else ():
-                if edge_us is not None and last_us < edge_us - HEALTH_BEFORE_US:
-                    due_us = min(due_us, edge_us - HEALTH_BEFORE_US)
+                if edge_us is not None and last_us < edge_us - before_us:
+                    due_us = min(due_us, edge_us - before_us)
             if now < due_us:
                 continue
             last_us = now

@@ -7,6 +7,7 @@ import heapq
 import sys
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import cast
 
 from shardagent import observe
@@ -23,13 +24,15 @@ from shardagent.wire import Finish, HeartbeatAnswer, Kind, Plan
 TIMER_MAX_S = 3_600.0  # a longer wait is looked at again
 TURN_US = 10_000  # of a turn of the loop for what all Shards are due; then sockets
 NEVER_US = sys.maxsize
+_NUMBER = attrgetter("number")
 
 
 class Turns:
     """Wakes the Shards of a process when they are due: one timer for all of them.
 
-    What is due within grid_us leaves together. T_end is the same for all: a turn that
-    takes long is broken off, so that the loop may look at its sockets.
+    What is due within grid_us leaves together, in the order of the Shards: the first of
+    them sends the first final probes. T_end is the same for all: a turn that takes long
+    is broken off, so that the loop may look at its sockets.
     """
 
     def __init__(self, clock: Clock, *, grid_us: int = 1) -> None:
@@ -41,6 +44,7 @@ class Turns:
         self._order: list[int] = []  # a heap of the slots
         self._timer: asyncio.TimerHandle | None = None
         self._timer_us = NEVER_US
+        self._sorted_us = NEVER_US  # the slot that was begun
         self._waking = False
 
     def add(self, runner: Runner, due_us: int) -> int:
@@ -76,6 +80,9 @@ class Turns:
         while order and order[0] <= now < until_us:
             slot_us = order[0]
             waiting = slots[slot_us]
+            if slot_us != self._sorted_us:
+                self._sorted_us = slot_us
+                waiting = slots[slot_us] = deque(sorted(waiting, key=_NUMBER))
             runner = waiting.popleft()
             if not waiting:
                 del slots[slot_us]
@@ -101,6 +108,7 @@ class Runner:
         tasks: asyncio.TaskGroup,
         turns: Turns,
     ) -> None:
+        self.number = spool.lease.shard
         self.spool = spool
         self.event = spool.event
         self.note = spool.note

@@ -350,6 +350,8 @@ class Sandbox:
                 answer.digest == digest(f"{self.nonce}{secret}")
             )
         self.rules.record.note(PROBE_OK, now, self.index, fields)
+        if call.final:  # also where the Shard is told to leave meanwhile
+            self.rules.record.final_ok += 1
         if self.state is HELD:
             self.failures = 0
             self.probe_due_us += self.rules.probe_interval_us
@@ -357,7 +359,6 @@ class Sandbox:
                 self.probe_due_us = now
             self.due_us = -(-self.probe_due_us // PROBE_GRID_US) * PROBE_GRID_US
         elif self.state is State.FINAL and call.final:
-            self.rules.record.final_ok += 1
             self._wait(now)
 
     def _count(self, now: int, failure: ProviderError, *, final: bool) -> None:

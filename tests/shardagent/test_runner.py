@@ -34,11 +34,15 @@ def test_a_stalled_agent_blames_nobody_else(
 class FakeRunner:
     """Notes when it is woken, and for what."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0, order: list[int] | None = None) -> None:
+        self.number = number
+        self.order = order
         self.woken: list[tuple[int, int]] = []
 
     def wake(self, now: int, slot_us: int) -> None:
         self.woken.append((now, slot_us))
+        if self.order is not None:
+            self.order.append(self.number)
 
 
 async def test_the_grids_of_two_processes_need_not_coincide() -> None:
@@ -65,3 +69,17 @@ async def test_shards_are_woken_in_order_and_never_before_their_slot() -> None:
     assert [slot_us for _, slot_us in late.woken] == [base_us, base_us + 45_000]
     assert [slot_us for _, slot_us in early.woken] == [base_us + 10_000]
     assert all(now >= slot_us for now, slot_us in late.woken + early.woken)
+
+
+async def test_who_sends_the_first_final_probes_is_woken_first() -> None:
+    """T_end is the same for all, and to wake thousands of Shards takes a second."""
+    clock = Clock()
+    turns = Turns(clock, grid_us=5_000)
+    order: list[int] = []
+    due_us = clock.now_us() + 20_000
+    for number in (7, 2, 9, 0, 4):
+        turns.add(cast(Runner, FakeRunner(number, order)), due_us)
+    async with asyncio.timeout(2):
+        while len(order) < 5:  # noqa: ASYNC110  they have no event
+            await asyncio.sleep(0.005)
+    assert order == [0, 2, 4, 7, 9]
