@@ -4,7 +4,8 @@
 
 Prints JSON: seconds from launch to sealed, Held against what the world's truth says was
 alive throughout the hold, the verdict and its reasons, how late creates left by the
-seconds since T0, and the largest memory of the agents together, the world and the site.
+seconds since T0, the largest memory of the agents together, the world and the site, and
+how many cores each of them took, by the seconds since the launch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,12 @@ OBJECTS_EVERY = 10  # of the record
 SLOT_S = 10
 SLOT_US = SLOT_S * 1_000_000
 ENDED = frozenset({"created", "ready", "witness_started", "probe_ok", "destroyed"})
-KINDS = {"shardagent": "agents", "runs.simworld": "world", "manage.py": "site"}
+KINDS = {
+    "shardagent": "agents",
+    "runs.simworld": "world",
+    "manage.py": "site",
+    "rclone": "store",
+}
 
 
 def main() -> None:
@@ -61,7 +68,7 @@ def measured(data: Path, sandboxes: int, shape: str) -> dict[str, Any]:
             stdout=subprocess.PIPE,
             stderr=told,
         )
-        with Sizes(data, site.pid) as sizes:
+        with Use(data, site.pid) as use:
             out, _ = site.communicate(timeout=RUN_S_MAX)
     lines = out.decode().strip().splitlines()
     if not lines:
@@ -91,7 +98,8 @@ def measured(data: Path, sandboxes: int, shape: str) -> dict[str, Any]:
         "loop_lag_ms": findings.get("loop_lag_ms"),
         "by_time": by_time,
         "agent_cpu_pct": cpu_pct,
-        **{f"{kind}_mb": round(size) for kind, size in sizes.most_mb.items()},
+        "cores": use.cores,
+        **{f"{kind}_mb": round(size) for kind, size in use.most_mb.items()},
     }
 
 
@@ -144,16 +152,18 @@ def _truth(data: Path, code: str) -> Iterator[dict[str, Any]]:
             yield orjson.loads(line)
 
 
-class Sizes:
-    """The largest resident memory of each kind of process, together, while watched."""
+class Use:
+    """What each kind of process takes together, while watched."""
 
     def __init__(self, data: Path, site: int) -> None:
         self.most_mb = dict.fromkeys([*KINDS.values(), "all"], 0.0)
+        self.cores: dict[int, dict[str, float]] = {}  # by s, of SLOT_S each
+        self._cpu_s: dict[str, float] = {}  # by process
         self._data = str(data).encode()
         self._site = site
         self._over = threading.Event()
 
-    def __enter__(self) -> Sizes:
+    def __enter__(self) -> Use:
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
@@ -161,27 +171,40 @@ class Sizes:
         self._over.set()
 
     def _watch(self) -> None:
+        began_s = slot_s = time.monotonic()
+        taken: defaultdict[str, float] = defaultdict(float)
         while not self._over.wait(LOOK_S):
             now = dict.fromkeys(KINDS.values(), 0.0)
-            for kind, size in self._processes():
+            for process, kind, size, cpu_s in self._processes():
                 now[kind] += size
+                taken[kind] += cpu_s - self._cpu_s.get(process, cpu_s)
+                self._cpu_s[process] = cpu_s
             now["all"] = sum(now.values())
             self.most_mb = {k: max(v, now[k]) for k, v in self.most_mb.items()}
+            if (took_s := time.monotonic() - slot_s) >= SLOT_S:
+                cores = {kind: round(s / took_s, 2) for kind, s in taken.items()}
+                self.cores[round(slot_s - began_s)] = cores
+                slot_s += took_s
+                taken.clear()
 
-    def _processes(self) -> Iterator[tuple[str, float]]:
+    def _processes(self) -> Iterator[tuple[str, str, float, float]]:
+        """Number, kind, MB and CPU seconds of each that is the Run's."""
         page_mb = os.sysconf("SC_PAGE_SIZE") / 1e6
+        ticks = os.sysconf("SC_CLK_TCK")
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             try:
                 line = (entry / "cmdline").read_bytes()
                 pages = int((entry / "statm").read_text().split()[1])
+                times = (entry / "stat").read_text().rpartition(")")[2].split()[11:13]
             except (OSError, IndexError):
                 continue
             own = self._data in line or entry.name == str(self._site)
             for word, kind in KINDS.items():
                 if own and word.encode() in line:
-                    yield kind, pages * page_mb
+                    cpu_s = sum(map(int, times)) / ticks
+                    yield entry.name, kind, pages * page_mb, cpu_s
                     break
 
 
