@@ -33,7 +33,7 @@ _COUNTS = ("sent", "created", "ready", "failed", "dead", "alive", "destroyed")
 _STARTING = ("", ShardPhase.STARTING)
 
 
-class Beat(NamedTuple):
+class LastBeat(NamedTuple):
     """The last heartbeat of an Attempt."""
 
     shard: int
@@ -68,16 +68,16 @@ class Gauges:
     final_ok: int  # proven to the end, also by Attempts that do not count any more
 
 
-def beats(run: Run) -> list[Beat]:
+def last_beats(run: Run) -> list[LastBeat]:
     """By Shard, and of a Shard the latest Attempt last."""
-    rows = run.attempts.order_by("shard", "number").values_list(*Beat._fields)
-    return list(map(Beat._make, rows))
+    rows = run.attempts.order_by("shard", "number").values_list(*LastBeat._fields)
+    return list(map(LastBeat._make, rows))
 
 
-def gauges(run: Run, heard: Sequence[Beat]) -> Gauges:
+def gauges(run: Run, heard: Sequence[LastBeat]) -> Gauges:
     current = [beat for beat in heard if beat.fenced_at_us is None]
     armed = [beat for beat in current if beat.phase not in _STARTING]
-    columns = dict(zip(Beat._fields, zip(*current, strict=True), strict=False))
+    columns = dict(zip(LastBeat._fields, zip(*current, strict=True), strict=False))
     hosts = run.hosts.aggregate(
         all=Count("pk"),
         registered=Count("registered_at_us"),
@@ -131,7 +131,7 @@ def outcomes(gauged: Gauges, ended: Iterable[Mapping[str, Any]]) -> dict[str, in
     return found
 
 
-def health(running: Iterable[Beat]) -> dict[str, float] | None:
+def health(running: Iterable[LastBeat]) -> dict[str, float] | None:
     """The worst and the usual of Attempts that are heard; None where none is."""
     heard = list(running)
     if not heard:

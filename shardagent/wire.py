@@ -15,7 +15,7 @@ from shardagent.errors import MESSAGE_LENGTH_MAX
 
 PROTOCOL = 1
 BEATS_MAX = 2_000  # Shards that one heartbeat request may speak for
-SHARDS_PER_HOST_MAX = 5_000
+SHARDS_PER_HOST_MAX = 5_000  # that one process may carry
 SEGMENTS_PER_BEAT_MAX = 64
 CAUSES_MAX = 99  # kinds of an end × causes × origins; all there can be
 CAUSE_MESSAGE_MAX = 120  # told of the example's message; the record has it whole

@@ -32,7 +32,7 @@ _EMPTY: dict[str, Any] = {
 }
 
 
-def run_json(run: Run, heard: Sequence[told.Beat] | None = None) -> dict[str, Any]:
+def run_json(run: Run, heard: Sequence[told.LastBeat] | None = None) -> dict[str, Any]:
     """One Run; while it lives, `outcomes` has `pending` and the sum still closes.
 
     Until it is sealed, `outcomes` and `causes` are what its agents tell; `heard`
@@ -81,8 +81,8 @@ def outcomes_of(run: Run) -> dict[str, int]:
     return _closed(run, told.outcomes(_gauged(run), told.causes(run)))
 
 
-def _gauged(run: Run, heard: Sequence[told.Beat] | None = None) -> told.Gauges:
-    return told.gauges(run, told.beats(run) if heard is None else heard)
+def _gauged(run: Run, heard: Sequence[told.LastBeat] | None = None) -> told.Gauges:
+    return told.gauges(run, told.last_beats(run) if heard is None else heard)
 
 
 def _closed(run: Run, known: Mapping[str, int]) -> dict[str, int]:

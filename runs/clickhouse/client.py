@@ -45,8 +45,8 @@ class ObjectStore:
     folder: str = ""  # where the engine may read the bucket as plain files
 
 
-Part = TypeVar("Part")
-Answer = TypeVar("Answer")
+_Part = TypeVar("_Part")
+_Answer = TypeVar("_Answer")
 
 _local = threading.local()
 _url = ""
@@ -112,7 +112,7 @@ def stream(
         raise _translated(error) from error
 
 
-def at_once(ask: Callable[[Part], Answer], parts: Iterable[Part]) -> list[Answer]:
+def at_once(ask: Callable[[_Part], _Answer], parts: Iterable[_Part]) -> list[_Answer]:
     """Ask of each part, STATEMENTS_AT_ONCE together; the answers in order.
 
     The first error ends it, when those under way have ended.

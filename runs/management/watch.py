@@ -61,7 +61,7 @@ def wait_until_sealed(run: Run, mind: Callable[[], None], *, quiet: bool) -> Non
             if run.state == State.SEALED:
                 return
             began = time.thread_time()
-            counts = told.gauges(run, told.beats(run)).progress
+            counts = told.gauges(run, told.last_beats(run)).progress
             took_s = time.thread_time() - began
             failed = counts["failed"] + counts["dead"]
             progress.update(

@@ -20,7 +20,7 @@ _NOT_ABORTABLE = (State.DRAFT, State.TEARING_DOWN, State.COLLECTING, State.SEALE
 def head(found: Run) -> dict[str, Any]:
     """What changes while a Run is live, and what heads its page for good."""
     plan = lifecycle.plan_of(found)
-    heard = [] if found.state == State.SEALED else told.beats(found)
+    heard = [] if found.state == State.SEALED else told.last_beats(found)
     shown = run_json(found, heard)
     ctx: dict[str, Any] = {
         "run": found,

@@ -78,7 +78,7 @@ def _told(found: Run) -> dict[str, Any]:
 
 
 def live_shards(
-    found: Run, plan: Plan, heard: Sequence[told.Beat]
+    found: Run, plan: Plan, heard: Sequence[told.LastBeat]
 ) -> list[dict[str, Any]]:
     """One square a Shard, from the last heartbeat of its latest Attempt."""
     beats = {beat.shard: beat for beat in heard}
@@ -115,7 +115,7 @@ def alive_now(
 
 
 def _square(
-    index: int, beat: told.Beat | None, size: int, silent_before_us: float
+    index: int, beat: told.LastBeat | None, size: int, silent_before_us: float
 ) -> dict[str, Any]:
     if beat is None or not beat.heard_at_us:
         lost = beat is not None and beat.lost_at_us

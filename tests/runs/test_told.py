@@ -66,7 +66,7 @@ def test_before_anything_is_told_all_is_open() -> None:
 
 
 def test_the_fleet_is_as_bad_as_its_worst_process() -> None:
-    quiet = told.beats(make_arming_run())[0]
+    quiet = told.last_beats(make_arming_run())[0]
     names = ("loop_lag_us", "cpu_pct", "in_flight", "queued_events")
     given = ((9_000, 41.0, 3, 1), (2_000, 10.0, 4, 0), (1_000, 12.0, 0, 6))
     rows = [quiet._replace(**dict(zip(names, row, strict=True))) for row in given]
@@ -94,7 +94,7 @@ def test_how_far_a_run_is_costs_one_question_a_table(
     )
     Host.objects.filter(run=run, index=2).update(registered_at_us=1)
     with django_assert_num_queries(2):
-        found = told.gauges(run, told.beats(run))
+        found = told.gauges(run, told.last_beats(run))
     sums = {"sent": 30, "alive": 21, "created": 0, "ready": 0, "failed": 0}
     sums |= {"dead": 0, "destroyed": 0}
     counts = {"hosts": 3, "registered": 1, "armed": 2, "settled": 1, "finished": 1}
